@@ -38,9 +38,9 @@ def _contestant(one: dict[str, Any]) -> list[str]:
     wrong = one["wrong_overtaken"] + one["wrong_by_order"]
     figures = [one["rows"], one["rows_per_second"], one["calls_per_second"]]
     costs = [f"{one['cpu_seconds']:.1f}", f"{one['cpu_us_per_call']:,.0f}", f"{one['peak_mb']:.0f}"]
-    said = f"{wrong} ({one['wrong_overtaken']} overtaken)" if wrong else "0"
+    wrongs = f"{wrong} ({one['wrong_overtaken']} overtaken)" if wrong else "0"
     speeds = [f"{value:,.0f}" for value in figures]
-    return [one["name"], f"{one['latency_ms']:.0f}", *speeds, f"{one['calls_over_ideal']:.3f}", *costs, said]
+    return [one["name"], f"{one['latency_ms']:.0f}", *speeds, f"{one['calls_over_ideal']:.3f}", *costs, wrongs]
 
 
 def goals(found: list[dict[str, Any]], names: dict[str, str]) -> str:

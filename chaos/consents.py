@@ -54,8 +54,8 @@ class Consents:
         """Return the events that are sent while that file is imported."""
         names = range(self.events, self.events + self.changes // self.files // EVENT_SHARE)
         self.events = names.stop
-        said = [dict(zip(COLUMNS, self._row(f"event {number}"), strict=True)) for number in names]
-        return [json.dumps(one).encode() for one in said]
+        rows = [dict(zip(COLUMNS, self._row(f"event {number}"), strict=True)) for number in names]
+        return [json.dumps(one).encode() for one in rows]
 
     def _row(self, reason: str) -> tuple[str, ...]:
         """One word; its clock is off by minutes, so that words arrive in any order and some at the same moment."""

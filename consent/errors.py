@@ -170,8 +170,8 @@ class Bounds(NamedTuple):
         if "ge" in ends and "le" in ends:
             return f" from {ends['ge']} to {ends['le']}"
         bounds = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
-        said = " and ".join(f"{word} {ends[name]}" for name, word in bounds.items() if name in ends)
-        return f" {said}" if said else ""
+        limits = " and ".join(f"{word} {ends[name]}" for name, word in bounds.items() if name in ends)
+        return f" {limits}" if limits else ""
 
 
 def number_text(number: float) -> str:

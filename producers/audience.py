@@ -123,11 +123,11 @@ def _rules(rows: Mapping[str, type[ConsentRow]], wanted: Sequence[str]) -> dict[
 
 def _channel(rules: Mapping[str, SuppressionRules], text: str) -> str:
     known = sorted({name for one in rules.values() for name in one.channels})
-    asked = text.strip().upper()
-    asked = _TEXT_MESSAGES.get(asked, asked)
-    if asked not in known:
+    channel = text.strip().upper()
+    channel = _TEXT_MESSAGES.get(channel, channel)
+    if channel not in known:
         raise ConfigurationError(f"no connection has the channel {text!r}: write one of {', '.join(known)}")
-    return asked
+    return channel
 
 
 def _priority(rules: Mapping[str, SuppressionRules], text: str) -> str:

@@ -66,7 +66,7 @@ class IngestOptions:
 
     def with_feed(self, feed: Feed, name: str = "") -> IngestOptions:
         """Return these options with what a feed says of all that they leave open, and with the rules of its guards."""
-        rules, said = self.guards, {plain(name) for name in self.values}
+        rules, own_values = self.guards, {plain(name) for name in self.values}
         return replace(
             self,
             feed=name,
@@ -76,7 +76,10 @@ class IngestOptions:
             maps={**feed.columns, **self.maps},
             only_maps=self.only_maps or bool(feed.columns),
             constants={**feed.constants, **self.constants},
-            values={**{name: table for name, table in feed.values.items() if plain(name) not in said}, **self.values},
+            values={
+                **{name: table for name, table in feed.values.items() if plain(name) not in own_values},
+                **self.values,
+            },
             time_format=self.time_format or feed.time_format,
             timezone=self.timezone or feed.timezone or None,
             region=self.region or feed.region,

@@ -72,9 +72,9 @@ class AppriseChannel:
         logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it would log addresses
         target = apprise.Apprise()
         target.add(self.url)
-        said = orjson.loads(message.body)
-        title = f"optrelay: {said['type'].removeprefix('notice.')}"
-        return "" if target.notify(title=title, body=said["data"]["words"]) else "Apprise could not send it"
+        event = orjson.loads(message.body)
+        title = f"optrelay: {event['type'].removeprefix('notice.')}"
+        return "" if target.notify(title=title, body=event["data"]["words"]) else "Apprise could not send it"
 
 
 def message_id(message: Message) -> str:
@@ -147,7 +147,7 @@ def _asked(method: str, url: str, **request: object) -> str:
         return f"the receiver could not be reached: {type(error).__name__}"
 
 
-def _said_by(channel: Channel, message: Message) -> str:
+def _try_to_send(channel: Channel, message: Message) -> str:
     """Return why a channel did not take a message, or nothing; an error of its library is told by its type."""
     try:
         return channel.send(message)
@@ -210,7 +210,7 @@ class NoticeSender:
         for number, channel in enumerate(channels):
             if number in done:
                 continue
-            why = ill.get(number) or _said_by(channel, message)
+            why = ill.get(number) or _try_to_send(channel, message)
             if why:
                 reason = ill.setdefault(number, why)
             else:

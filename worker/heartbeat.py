@@ -50,9 +50,9 @@ class Heartbeat:
         count = sum(state.total_count.values())
         if count != self.count:
             self.count, self.taken = count, time.time()
-        said = {"at": time.time(), "taken": self.taken, "busy": len(state.active_requests) >= self.processes}
+        report = {"at": time.time(), "taken": self.taken, "busy": len(state.active_requests) >= self.processes}
         try:
-            self.store.set(_key(self.worker), json.dumps(said), ex=_KEPT_SECONDS)
+            self.store.set(_key(self.worker), json.dumps(report), ex=_KEPT_SECONDS)
         except redis.RedisError as error:
             _log.warning("heartbeat.failed", reason=type(error).__name__)
 
@@ -97,8 +97,8 @@ def why_unhealthy(store: redis.Redis, worker: str, connections: Iterable[str]) -
     """Say why a worker does not take wake-ups, or nothing if it does; raises redis.RedisError."""
     found = cast("bytes | None", store.get(_key(worker)))
     try:
-        said = json.loads(found or b"null")
-        at, taken, busy = float(said["at"]), float(said["taken"]), bool(said["busy"])
+        report = json.loads(found or b"null")
+        at, taken, busy = float(report["at"]), float(report["taken"]), bool(report["busy"])
     except (ValueError, TypeError, LookupError):
         return f"no worker {worker} has said anything: it is not connected to the broker"
     if (silent := time.time() - at) > SILENT_SECONDS:

@@ -137,18 +137,18 @@ def _wake(worker_context: WorkerContext, connection: str) -> int:
     ledger = worker_context.ledger
     found, now = ledger.queue.buckets(connection), ledger.now()
     callable_ = [bucket for bucket in found if may_call(ledger.breakers.health_of(str(bucket)), now)]
-    asked = worker_context.wakeups.waiting_by_bucket(connection) if callable_ else {}
-    return sum(_top_up(worker_context, bucket, asked.get(bucket, 0)) for bucket in callable_)
+    waiting = worker_context.wakeups.waiting_by_bucket(connection) if callable_ else {}
+    return sum(_top_up(worker_context, bucket, waiting.get(bucket, 0)) for bucket in callable_)
 
 
-def _top_up(worker_context: WorkerContext, bucket: Bucket, asked: int) -> int:
+def _top_up(worker_context: WorkerContext, bucket: Bucket, waiting: int) -> int:
     """Wake as many workers for a bucket as it has use for, beside those that were `asked` and those at work."""
     size = min(worker_context.settings.batch_customers, CUSTOMERS_A_WAKE_UP)
     most = worker_context.settings.connection(bucket.connection).max_batches
     due = worker_context.ledger.queue.due(bucket, most * size)
     if not due:
         return 0
-    wanted = min(most, -(-due // size)) - asked
+    wanted = min(most, -(-due // size)) - waiting
     if wanted > 0:
         wanted -= _under_way(worker_context, bucket, wanted)
     if wanted > 0:

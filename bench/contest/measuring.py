@@ -78,12 +78,12 @@ class Attempt:
         """Run what must be run once."""
         if self.contestant.before:
             process = self.stage.start(self.command(self.contestant.before), "before.log")
-            assert process.wait(60) == 0, self.stage.said("before.log")
+            assert process.wait(60) == 0, self.stage.read_log("before.log")
 
     def deliver(self, work: Work, process: subprocess.Popen[bytes], calls_before: int) -> float:
         """Wait until the work is done; return that moment, on the monotonic clock."""
         code = process.wait(STALLED_SECONDS * 10 + work.rows / SLOWEST_ROWS_PER_SECOND)
-        assert code == 0, f"{self.contestant.name} ended with {code}: {self.stage.said('producing.log')[-3000:]}"
+        assert code == 0, f"{self.contestant.name} ended with {code}: {self.stage.read_log('producing.log')[-3000:]}"
         if self.contestant.finishes_alone:
             return time.monotonic()
         return self._last_call(work, calls_before)

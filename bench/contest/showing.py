@@ -73,9 +73,9 @@ def show_verdicts(console: Console, verdicts: Iterable[Verdict]) -> None:
     table = Table("", "ms", "goal", "is", "wanted", "verdict", title="Goals, as ratios in this run")
     for one in verdicts:
         wanted = f"{'≥' if one.at_least else '≤'} {one.limit:g}"
-        said = "met" if one.met else "MISSED BY FAR" if one.grossly_missed else "missed"
-        said += ", but others used the machine" if one.disturbed else ""
-        table.add_row(one.name, f"{one.latency_ms:.0f}", one.goal, f"{one.value:.2f}", wanted, said)
+        goal_state = "met" if one.met else "MISSED BY FAR" if one.grossly_missed else "missed"
+        goal_state += ", but others used the machine" if one.disturbed else ""
+        table.add_row(one.name, f"{one.latency_ms:.0f}", one.goal, f"{one.value:.2f}", wanted, goal_state)
     console.print(table)
 
 

@@ -68,7 +68,7 @@ class Stage:
         files = [*self.folder.glob("ledger.db*"), *self.folder.glob("data/base/*/*")]
         return sum(file.stat().st_size for file in files if file.exists()) / 2**20
 
-    def said(self, log: str) -> str:
+    def read_log(self, log: str) -> str:
         """Return what a program has said so far."""
         return (self.folder / log).read_text(errors="replace")
 
@@ -86,9 +86,9 @@ class Stage:
 
     def _await(self, process: subprocess.Popen[bytes], ready: str) -> None:
         end = time.monotonic() + START_SECONDS
-        while ready not in (said := self.said("standing-0.log")):
-            assert process.poll() is None, said[-2000:]
-            assert time.monotonic() < end, said[-2000:]
+        while ready not in (log := self.read_log("standing-0.log")):
+            assert process.poll() is None, log[-2000:]
+            assert time.monotonic() < end, log[-2000:]
             time.sleep(0.05)
 
 

@@ -29,8 +29,8 @@ def publish(socket: str, events: int) -> None:
     server.delete("consent")
     with server.pipeline(transaction=False) as pipe:
         for number in range(events):
-            said = {"user_id": str(500_000_000 + number), "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
-            pipe.xadd("consent", {"event": json.dumps(said | {"effective_at": "2026-11-20T08:00:00Z"})})
+            fields = {"user_id": str(500_000_000 + number), "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
+            pipe.xadd("consent", {"event": json.dumps(fields | {"effective_at": "2026-11-20T08:00:00Z"})})
             if number % 1000 == 999:
                 pipe.execute()
         pipe.execute()

@@ -95,39 +95,39 @@ class Provider:
         """Answer one request: with the rows that it brought, as Capillary does."""
         if path.startswith(b"/_"):
             content = self.seen.held() if path == b"/_held" else self.seen.counted()
-            self.write(_said(json.dumps(content).encode()))
+            self.write(_response(json.dumps(content).encode()))
             return
         if b"/oauth/" in path:
-            self.write(_said(_TOKEN))
+            self.write(_response(_TOKEN))
             return
         self.seen.calls.append((moment, path, body))
-        said = _said(b'{"warnings":[],' + body[body.find(_ROWS) :])
+        response = _response(b'{"warnings":[],' + body[body.find(_ROWS) :])
         if self.latency:
             self.seen.under_way += 1
-            self.loop.call_later(self.takes(), self.end, said)
+            self.loop.call_later(self.takes(), self.end, response)
         else:
-            self.write(said)
+            self.write(response)
 
     def takes(self) -> float:
         """Return the seconds of the call that came last: beyond what the server bears, throughput falls."""
         crowd = max(1.0, self.seen.under_way / self.bears) if self.bears else 1.0
         return self.latency * crowd**2 * math.exp(self.spread * random.gauss(0, 1))
 
-    def end(self, said: bytes) -> None:
+    def end(self, response: bytes) -> None:
         """Answer a call that took its time."""
         self.seen.under_way -= 1
-        self.write(said)
+        self.write(response)
 
-    def write(self, said: bytes) -> None:
+    def write(self, response: bytes) -> None:
         """Send an answer; what does not go at once goes as soon as it can."""
         try:
-            sent = self.socket.send(said)
+            sent = self.socket.send(response)
         except BlockingIOError:
             sent = 0
         except OSError:  # the other side has left
             return
-        if sent < len(said):
-            rest = self.loop.create_task(self.loop.sock_sendall(self.socket, said[sent:]))
+        if sent < len(response):
+            rest = self.loop.create_task(self.loop.sock_sendall(self.socket, response[sent:]))
             self.writing.add(rest)
             rest.add_done_callback(self.writing.discard)
 
@@ -152,7 +152,7 @@ def _length(head: bytes) -> int:
     return 0 if at < 0 else int(lowered[at + 15 :].split(b"\r\n", 1)[0])
 
 
-def _said(content: bytes) -> bytes:
+def _response(content: bytes) -> bytes:
     return _HEAD % (len(content), content)
 
 

@@ -89,8 +89,8 @@ def measure(ledger: str | None, rows: int, events: int, seconds: float, settings
         if ledger:
             shop.settings["LEDGER_URL"] = ledger
         assert shop.run("migrate")[0] == 0
-        code, _, said = shop.run("import", write_file(shop, rows), timeout=600)
-        assert code == 0, said
+        code, _, stderr = shop.run("import", write_file(shop, rows), timeout=600)
+        assert code == 0, stderr
         for arguments in (
             ("worker", "--concurrency", "2"),
             ("sweep",),

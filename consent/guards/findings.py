@@ -66,12 +66,12 @@ class Finding:
 
     guard: Guard
     holds: bool
-    says: str
+    message: str
     examples: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the keys of a JSON object."""
-        return {"guard": self.guard.value, "holds": self.holds, "says": self.says, "examples": list(self.examples)}
+        return {"guard": self.guard.value, "holds": self.holds, "says": self.message, "examples": list(self.examples)}
 
 
 def findings(file: FileFigures, guards: ImportGuards) -> list[Finding]:
@@ -82,7 +82,7 @@ def findings(file: FileFigures, guards: ImportGuards) -> list[Finding]:
         found += _header(file, guards)
     found += _rejects(file, guards.rules)
     off = guards.rules.switched_off
-    return [Finding(one.guard, one.holds and one.guard not in off, one.says, one.examples) for one in found]
+    return [Finding(one.guard, one.holds and one.guard not in off, one.message, one.examples) for one in found]
 
 
 def _returning(file: FileFigures, guards: ImportGuards) -> list[Finding]:
@@ -90,20 +90,20 @@ def _returning(file: FileFigures, guards: ImportGuards) -> list[Finding]:
     for one in file.returning:
         rules, people = guards.of(one.connection), _opted_out(one.count, one.connection)
         if one.undated >= rules.undated_optins:
-            says = (
+            message = (
                 f"would opt in again {_opted_out(one.undated, one.connection)}, and no row says since "
                 "when: their time is the file's own"
             )
             holds = Guard.UNDATED_OPTINS not in rules.switched_off
-            found.append(Finding(Guard.UNDATED_OPTINS, holds, says, one.examples))
+            found.append(Finding(Guard.UNDATED_OPTINS, holds, message, one.examples))
         if one.count > rules.resurrects_most:
-            says = f"would opt in again {people}: more than {rules.resurrects_most:,}"
+            message = f"would opt in again {people}: more than {rules.resurrects_most:,}"
         elif one.count >= rules.resurrects_from and _is_share(file, one, rules):
-            says = f"would opt in again {people}: more than {rules.resurrects_share:.1%} of all that are"
+            message = f"would opt in again {people}: more than {rules.resurrects_share:.1%} of all that are"
         else:
             continue
         holds = Guard.RESURRECTS not in rules.switched_off
-        found.append(Finding(Guard.RESURRECTS, holds, says, one.examples))
+        found.append(Finding(Guard.RESURRECTS, holds, message, one.examples))
     return found
 
 
@@ -132,9 +132,9 @@ def _mass_optout(file: FileFigures, guards: ImportGuards) -> list[Finding]:
         if count <= own.optouts_share * known:
             continue
         compared = known >= own.known_slots and len(file.earlier) >= own.earlier_files
-        says = f"would opt out {_people(count)} in {name}: more than {own.optouts_share:.1%} of all known"
+        message = f"would opt out {_people(count)} in {name}: more than {own.optouts_share:.1%} of all known"
         holds = compared and Guard.MASS_OPTOUT not in own.switched_off
-        found.append(Finding(Guard.MASS_OPTOUT, holds, says + _beside(usual, file), examples))
+        found.append(Finding(Guard.MASS_OPTOUT, holds, message + _beside(usual, file), examples))
     return found
 
 
@@ -142,8 +142,8 @@ def _many_optouts(file: FileFigures, share: float, usual: float) -> list[Finding
     """Give notice of a file that nothing would hold yet: no connection or example is asked for, to keep it cheap."""
     if file.optouts <= share * file.known_slots(None, int(file.optouts / (share or 1)) + 1):
         return []
-    says = f"would opt out {_people(file.optouts)}: more than {share:.1%} of all known{_beside(usual, file)}"
-    return [Finding(Guard.MASS_OPTOUT, holds=False, says=says)]
+    message = f"would opt out {_people(file.optouts)}: more than {share:.1%} of all known{_beside(usual, file)}"
+    return [Finding(Guard.MASS_OPTOUT, holds=False, message=message)]
 
 
 def _beside(usual: float, file: FileFigures) -> str:
@@ -159,31 +159,31 @@ def _sizes(file: FileFigures, rules: GuardRules) -> list[Finding]:
         return [Finding(Guard.EMPTY, holds, f"has no rows{_usually(usual) if earlier else ''}")]
     share = file.rows / usual if usual else 1.0
     if enough and share > rules.swollen and file.rows > rules.swollen_from:
-        return [Finding(Guard.SWOLLEN, holds=True, says=f"has {file.rows:,} rows{_usually(usual)}")]
+        return [Finding(Guard.SWOLLEN, holds=True, message=f"has {file.rows:,} rows{_usually(usual)}")]
     least = rules.shrunken if rules.full else rules.shrunken / 10
     if enough and share < least and usual >= _FEW:
-        return [Finding(Guard.SHRUNKEN, holds=rules.full, says=f"has {file.rows:,} rows{_usually(usual)}")]
+        return [Finding(Guard.SHRUNKEN, holds=rules.full, message=f"has {file.rows:,} rows{_usually(usual)}")]
     return []
 
 
 def _header(file: FileFigures, guards: ImportGuards) -> list[Finding]:
     gone = sorted(set(file.earlier[0].columns) - set(guards.columns)) if file.earlier else []
-    says = f"lacks what the last file of feed {guards.feed} had: {', '.join(gone)}"
-    return [Finding(Guard.HEADER, holds=True, says=says)] if gone else []
+    message = f"lacks what the last file of feed {guards.feed} had: {', '.join(gone)}"
+    return [Finding(Guard.HEADER, holds=True, message=message)] if gone else []
 
 
 def _rejects(file: FileFigures, rules: GuardRules) -> list[Finding]:
     if file.rejected <= rules.rejects_from or file.rejected <= rules.rejects_share * file.rows:
         return []
-    says = f"has {file.rejected:,} rejected rows of {file.rows:,}: more than {rules.rejects_share:.1%} of them"
-    return [Finding(Guard.REJECTS, holds=bool(file.earlier), says=says)]
+    message = f"has {file.rejected:,} rejected rows of {file.rows:,}: more than {rules.rejects_share:.1%} of them"
+    return [Finding(Guard.REJECTS, holds=bool(file.earlier), message=message)]
 
 
 def _manifest(file: FileFigures, guards: ImportGuards) -> list[Finding]:
     if guards.manifest_rows in (None, file.rows):
         return []
-    says = f"has {file.rows:,} rows, and its manifest says {guards.manifest_rows:,}"
-    return [Finding(Guard.MANIFEST, holds=True, says=says)]
+    message = f"has {file.rows:,} rows, and its manifest says {guards.manifest_rows:,}"
+    return [Finding(Guard.MANIFEST, holds=True, message=message)]
 
 
 _FEW = 100

@@ -132,11 +132,13 @@ class ImportGuards:
     @classmethod
     def from_text(cls, text: str) -> Self:
         """Read what `as_text` wrote."""
-        said = json.loads(text)
-        by_connection = {name: GuardRules(**one) for name, one in said["by_connection"].items()}
-        rules, columns = GuardRules(**said["rules"]), tuple(said["columns"])
-        overlapping = tuple(said.get("overlapping", ()))
-        return cls(said["feed"], rules, by_connection, columns, said["is_rejects"], said["manifest_rows"], overlapping)
+        stored = json.loads(text)
+        by_connection = {name: GuardRules(**one) for name, one in stored["by_connection"].items()}
+        rules, columns = GuardRules(**stored["rules"]), tuple(stored["columns"])
+        overlapping = tuple(stored.get("overlapping", ()))
+        return cls(
+            stored["feed"], rules, by_connection, columns, stored["is_rejects"], stored["manifest_rows"], overlapping
+        )
 
 
 GuardsOf = Callable[[str], GuardRules]

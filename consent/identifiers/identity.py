@@ -35,11 +35,11 @@ def identity_of(address: Mapping[str, str]) -> Mapping[str, str]:
     return address if folded == value else {**address, column: folded}
 
 
-def is_same(address: Mapping[str, str], asked: Mapping[str, str]) -> bool:
+def is_same(address: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     """Say whether an address has all of these columns and names the same with their spelling."""
-    if not asked.keys() <= address.keys():
+    if not wanted.keys() <= address.keys():
         return False
-    return asked.items() <= address.items() or identity_of({**address, **asked}) == identity_of(address)
+    return wanted.items() <= address.items() or identity_of({**address, **wanted}) == identity_of(address)
 
 
 def fold_destination(text: str) -> str:

@@ -266,7 +266,7 @@ def _among_letters(tx: Connection, query: Select[Any]) -> CursorResult[Any]:
 
 
 def _conditions(which: DeadLetterFilter) -> list[ColumnElement[bool]]:
-    asked: list[tuple[object, ColumnElement[bool]]] = [
+    filters: list[tuple[object, ColumnElement[bool]]] = [
         (which.ids, changes.c.id.in_(which.ids)),
         (which.target_ids is not None, targets.c.id.in_(which.target_ids or ())),
         (which.connection, targets.c.connection == which.connection),
@@ -276,7 +276,7 @@ def _conditions(which: DeadLetterFilter) -> list[ColumnElement[bool]]:
         (which.died_after, changes.c.settled_at > (which.died_after or 0)),
         (not which.discarded, changes.c.discarded_at.is_(None)),
     ]
-    return [condition for wanted, condition in asked if wanted]
+    return [condition for wanted, condition in filters if wanted]
 
 
 def _letter(row: Row[Any]) -> DeadLetter:

@@ -101,13 +101,13 @@ class _Known:
 def _known(tx: Connection, batch: IncomingBatch, unfinished: str | None) -> _Known:
     aliases = aliases_of(tx, batch.targets)
     batch.lookup_targets(tx)
-    asked = batch.target_of | dict(batch.target_of_aliases)
+    target_of = batch.target_of | dict(batch.target_of_aliases)
     batch.lookup_existing(tx)  # by which some changes get a key of their own
-    asked |= batch.target_of
+    target_of |= batch.target_of
     unseen = {unfinished, *tx.execute(select(imports.c.id).where(*KEEPS_BACK)).scalars()}
     key_of = {number: key for key, number in batch.numbers.items()}
-    found = bulk(tx).select_changes(_FACTS, asked.items())
-    seen = [(key_of[asked[row[1]]], row) for row in found if row[2] not in unseen and row[3] not in ASIDE]
+    found = bulk(tx).select_changes(_FACTS, target_of.items())
+    seen = [(key_of[target_of[row[1]]], row) for row in found if row[2] not in unseen and row[3] not in ASIDE]
     return _Known(seen, bulk(tx).select_by_key(_REGISTERS, list(batch.targets)), aliases)
 
 
@@ -117,7 +117,7 @@ def _note(tx: Connection, batch: IncomingBatch, known: _Known) -> None:
     aliases = [(one, batch.numbers[key]) for key, one in known.aliases]
     bulk(tx).insert(target_aliases, ("target_key", "target_id"), aliases, NEW)
     rows = [
-        _known_row(number, key, batch.numbers[target], *said) for target, (number, key, _, _, *said) in known.changes
+        _known_row(number, key, batch.numbers[target], *facts) for target, (number, key, _, _, *facts) in known.changes
     ]
     bulk(tx).insert(changes, _KNOWN_COLUMNS, rows, NEW)
     bulk(tx).insert(slots, _SLOT_COLUMNS, [(batch.numbers[key], *register) for key, *register in known.registers], NEW)

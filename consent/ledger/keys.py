@@ -91,18 +91,18 @@ class Keys:
         if details is None:
             details = self._texts[id(change.details)] = canonical(change.details)
         if change.change_id is None:
-            said = f"{since}\0{details}"
+            content = f"{since}\0{details}"
         else:
-            said = f"id\0{change.change_id}" + (f"\0{change.sender}" if change.sender else "")
-        return self._change(target, change, said), details
+            content = f"id\0{change.change_id}" + (f"\0{change.sender}" if change.sender else "")
+        return self._change(target, change, content), details
 
     def without_sender(self, target: bytes, change: ConsentChange) -> bytes:
         """Return the hash of a change with a `change_id` as it was before the sender belonged to it."""
         return self._change(target, change, f"id\0{change.change_id}")
 
-    def _change(self, target: bytes, change: ConsentChange, said: str) -> bytes:
+    def _change(self, target: bytes, change: ConsentChange, content: str) -> bytes:
         action = _OPTOUT_TEXT if change.action is _OPTOUT else _OPTIN_TEXT
-        return self._hash(target + f"{change.slot}\0{action}\0{said}".encode())
+        return self._hash(target + f"{change.slot}\0{action}\0{content}".encode())
 
     def _hash(self, data: bytes) -> bytes:
         hashing = self._fresh()
@@ -137,10 +137,10 @@ def parse_public_id(text: str) -> tuple[bytes, bytes] | None:
     The hint is empty in ids of before revision 0006 of the ledger, which were the key alone.
     """
     try:
-        said = bytes.fromhex(text)
+        raw = bytes.fromhex(text)
     except ValueError:
         return None
-    return (said[:-KEY_BYTES], said[-KEY_BYTES:]) if len(said) in {KEY_BYTES, _HINT_BYTES + KEY_BYTES} else None
+    return (raw[:-KEY_BYTES], raw[-KEY_BYTES:]) if len(raw) in {KEY_BYTES, _HINT_BYTES + KEY_BYTES} else None
 
 
 _OPTOUT, _OPTOUT_TEXT, _OPTIN_TEXT = Action.OPTOUT, Action.OPTOUT.value, Action.OPTIN.value
@@ -222,5 +222,5 @@ def form_columns(tx: Connection) -> list[ColumnElement[str | None]]:
 
 def read_form(user: str | None, identifier: str | None, destination: str | None) -> Form:
     """Return so much of a form as tells its kind of name."""
-    said = {"user_id": user, "identifier_name": identifier, "destination": destination}
-    return {name: value for name, value in said.items() if value is not None}
+    parts = {"user_id": user, "identifier_name": identifier, "destination": destination}
+    return {name: value for name, value in parts.items() if value is not None}

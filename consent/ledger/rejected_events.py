@@ -101,7 +101,7 @@ class RejectedEvents(LedgerPart):
         """Return the rejected events that a filter means, to be counted and gone through however many they are."""
         return FoundEvents(self.database, which, by_source=by_source)
 
-    def what_it_said(self, id_: int) -> EventContent:
+    def content_of(self, id_: int) -> EventContent:
         """Return what one rejected event said."""
         c = rejected_events.c
         query = select(c.body, c.size, c.envelope, c.published_at, c.position).where(c.id == id_)
@@ -190,7 +190,7 @@ class FoundEvents:
         return self._database.read(work)
 
 
-def _row(run_id: str, reject: RejectedRow, said: EventContent) -> dict[str, Any]:
+def _row(run_id: str, reject: RejectedRow, content: EventContent) -> dict[str, Any]:
     return {
         "import_id": run_id,
         "line": reject.line,
@@ -198,17 +198,17 @@ def _row(run_id: str, reject: RejectedRow, said: EventContent) -> dict[str, Any]
         "code": reject.code,
         "message": reject.message,
         "column_name": reject.column,
-        "published_at": None if said.published_at is None else to_micros(said.published_at),
-        "position": said.position,
-        "envelope": json.dumps(_envelope(said)),  # ASCII, whatever stands in it
-        "body": said.body[:MOST_KEPT],
-        "size": said.size,
+        "published_at": None if content.published_at is None else to_micros(content.published_at),
+        "position": content.position,
+        "envelope": json.dumps(_envelope(content)),  # ASCII, whatever stands in it
+        "body": content.body[:MOST_KEPT],
+        "size": content.size,
     }
 
 
-def _envelope(said: EventContent) -> dict[str, Any]:
-    whose = {"own_time": said.is_own_time, "sender": said.sender}
-    return {"headers": dict(said.headers), "key": said.key} | whose
+def _envelope(content: EventContent) -> dict[str, Any]:
+    whose = {"own_time": content.is_own_time, "sender": content.sender}
+    return {"headers": dict(content.headers), "key": content.key} | whose
 
 
 def _query(which: RejectedFilter) -> Select[Any]:
@@ -227,7 +227,7 @@ def _of_these(query: Select[Any], which: RejectedFilter) -> Select[Any]:
 def _conditions(which: RejectedFilter) -> list[ColumnElement[bool]]:
     c = rejected_events.c
     source = imports.c.kind + " " + imports.c.name
-    asked: list[tuple[object, ColumnElement[bool]]] = [
+    filters: list[tuple[object, ColumnElement[bool]]] = [
         (which.source, source.contains(which.source or "", autoescape=True)),
         (which.code, c.code == which.code),
         (which.import_id, c.import_id == which.import_id),
@@ -237,4 +237,4 @@ def _conditions(which: RejectedFilter) -> list[ColumnElement[bool]]:
         (which.after, c.rejected_at >= (which.after or 0)),
         (not which.closed, c.closed_at.is_(None)),
     ]
-    return [condition for is_asked, condition in asked if is_asked]
+    return [condition for is_given, condition in filters if is_given]

@@ -181,13 +181,13 @@ def webhook_rows(count: int, chance: random.Random, newest: datetime) -> list[Ro
 def _changes(named: Row, action: str, chance: random.Random, newest: datetime) -> Iterator[Row]:
     """Yield the newest change first, then older ones, opt-ins and opt-outs."""
     last = newest - timedelta(minutes=chance.randrange(_MINUTES))
-    yield named | _said(action, last)
+    yield named | _statement(action, last)
     for _ in range(chance.randrange(3)):
         older = last - timedelta(minutes=1 + chance.randrange(_MINUTES))
-        yield named | _said(chance.choice(("OPTIN", "OPTOUT")), older)
+        yield named | _statement(chance.choice(("OPTIN", "OPTOUT")), older)
 
 
-def _said(action: str, moment: datetime) -> Row:
+def _statement(action: str, moment: datetime) -> Row:
     return {"action": action, "effective_at": moment.isoformat().replace("+00:00", "Z")}
 
 

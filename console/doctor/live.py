@@ -112,18 +112,18 @@ class _Permit:
 
 
 def _finding_of(what: str, request: Request, reply: Reply, *, healthy: bool) -> Finding:
-    said = f"{request.method} was answered with HTTP {reply.status}"
+    prefix = f"{request.method} was answered with HTTP {reply.status}"
     if healthy:
-        message = f"{said}: address and credentials are good, and it shows a customer; {_NOT_PROVED}"
+        message = f"{prefix}: address and credentials are good, and it shows a customer; {_NOT_PROVED}"
         return Finding(what, ok=True, message=message)
     if reply.status in _REFUSED:
         remedy = "fix the credentials or their rights; nothing dies meanwhile"
-        return Finding(what, ok=False, message=f"{said}: it refuses our credentials, or this call", remedy=remedy)
+        return Finding(what, ok=False, message=f"{prefix}: it refuses our credentials, or this call", remedy=remedy)
     if reply.status == _THROTTLED:
         return Finding(
-            what, ok=None, message=f"{said}: it asks for fewer calls; {_NOT_PROVED}", remedy="ask again later"
+            what, ok=None, message=f"{prefix}: it asks for fewer calls; {_NOT_PROVED}", remedy="ask again later"
         )
-    message = f"{said}, which does not show the customer that was asked for; {_NOT_PROVED}"
+    message = f"{prefix}, which does not show the customer that was asked for; {_NOT_PROVED}"
     return Finding(
         what, ok=None, message=message, remedy="`optrelay dead-letters list` may tell why; see BASE_URL, too"
     )

@@ -109,7 +109,7 @@ class Supervisor:
     workers: int
     parts: Sequence[Part]
     say: Say
-    _said: set[str] = field(default_factory=set)
+    _shown: set[str] = field(default_factory=set)
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Keep everything alive until `stop` says so; then intake ends first, delivery next, and the broker last.
@@ -149,13 +149,13 @@ class Supervisor:
             return
         if monitor.lost_at is not None and time.monotonic() - monitor.lost_at > 1.0:
             self._once("the broker cannot be used; it is started again, and nothing is lost")
-        elif self._said:
-            self._said.clear()
+        elif self._shown:
+            self._shown.clear()
             self.say("up", "broker and worker are well again")
 
     def _once(self, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
+        if message not in self._shown:
+            self._shown.add(message)
             self.say("up", message)
 
 

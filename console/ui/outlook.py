@@ -49,25 +49,25 @@ class Outlook:
     def parts(self) -> list[str]:
         """Say when it is done, and what would have to be otherwise."""
         found, limit = self.forecast, self.limit
-        said = [self.label if self.stopped or limit is None else f"{self.label}: {counted(found.targets, 'customer')}"]
+        parts = [self.label if self.stopped or limit is None else f"{self.label}: {counted(found.targets, 'customer')}"]
         if self.stopped or limit is None:
-            said[0] += f": {self.stopped or 'not configured any more'}"
-            said += [] if self.pause is None else ["assuming it is resumed now"]
+            parts[0] += f": {self.stopped or 'not configured any more'}"
+            parts += [] if self.pause is None else ["assuming it is resumed now"]
             if found.latest_start is not None and not found.at_risk:
                 back = "no breach if resumed by" if self.pause else "no further deadline is missed if it is back by"
-                said.append(f"{back} {_moment(found.latest_start)}")
+                parts.append(f"{back} {_moment(found.latest_start)}")
         elif self.pause is not None:
-            said.append(f"{self.pause.message}, assuming they are resumed now")
+            parts.append(f"{self.pause.message}, assuming they are resumed now")
         if limit is not None:
             resumed = " if it came back now" if self.stopped and self.pause is None else ""
-            said.append(f"done by {_moment(found.finish_at)}{resumed}, at {_rate(found.per_second, limit)}")
+            parts.append(f"done by {_moment(found.finish_at)}{resumed}, at {_rate(found.per_second, limit)}")
         if found.breached:
-            said.append(f"{counted(found.breached, 'customer')} past the deadline already")
+            parts.append(f"{counted(found.breached, 'customer')} past the deadline already")
         if found.at_risk and limit is not None and found.needs_per_second is not None:
             enough = math.isfinite(found.needs_per_second)
             needs = f"{_rate(found.needs_per_second, limit)} would be enough" if enough else "no rate would be enough"
-            said.append(f"{counted(found.at_risk, 'customer')} will be late: {needs}")
-        return said
+            parts.append(f"{counted(found.at_risk, 'customer')} will be late: {needs}")
+        return parts
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a JSON object; rates are calls a minute."""

@@ -71,7 +71,7 @@ class _ReadingLines:
     def __init__(self, screen: Screen, name: str) -> None:
         self._screen = screen
         self._name = name
-        self._started = self._said = time.monotonic()
+        self._started = self._printed_at = time.monotonic()
         self._due = 0
 
     def reading(self, records: int, line: int, total_lines: int, rejected: int) -> None:
@@ -84,8 +84,8 @@ class _ReadingLines:
         self._say(f"{self._name}: publishing changes, in two passes: {self._due:,} so far")
 
     def _say(self, message: str) -> None:
-        if time.monotonic() - self._said >= PLAIN_EVERY_SECONDS:
-            self._said = time.monotonic()
+        if time.monotonic() - self._printed_at >= PLAIN_EVERY_SECONDS:
+            self._printed_at = time.monotonic()
             self._screen.note(message)
 
 
@@ -246,7 +246,7 @@ def why_stopped(state: BucketHealth | None, now: float) -> str | None:
 class _DeliveryLines:
     screen: Screen
     view: DeliveryView
-    said: float = field(default_factory=time.monotonic)
+    printed_at: float = field(default_factory=time.monotonic)
     stopped: frozenset[Bucket] = frozenset()
 
     def snapshot(self, now: Snapshot) -> None:
@@ -254,9 +254,9 @@ class _DeliveryLines:
         self.view.note(now)
         sights = self.view.buckets(now)
         stopped = frozenset(one.bucket for one in sights if one.stopped)
-        if stopped <= self.stopped and time.monotonic() - self.said < PLAIN_EVERY_SECONDS:
+        if stopped <= self.stopped and time.monotonic() - self.printed_at < PLAIN_EVERY_SECONDS:
             return
-        self.said, self.stopped = time.monotonic(), stopped
+        self.printed_at, self.stopped = time.monotonic(), stopped
         parts = [
             f"delivering: {self.view.headline(now)}",
             self.view.counts(now),

@@ -171,9 +171,9 @@ def _one_below_the_other(listed: Table) -> Text:
 def _lines(names: Sequence[str], row: Sequence[RenderableType]) -> Text:
     """Return a row of a table as lines, the first of which is not indented; empty cells are left out."""
     cells = [cell if isinstance(cell, Text) else Text(str(cell)) for cell in row]
-    said = [(name, cell) for name, cell in zip(names, cells, strict=True) if cell.plain]
+    filled = [(name, cell) for name, cell in zip(names, cells, strict=True) if cell.plain]
     return Text("\n").join(
-        Text.assemble("  " * (number > 0), (f"{name}: ", "dim"), cell) for number, (name, cell) in enumerate(said)
+        Text.assemble("  " * (number > 0), (f"{name}: ", "dim"), cell) for number, (name, cell) in enumerate(filled)
     )
 
 

@@ -158,8 +158,8 @@ def _letters(report: ImportReport) -> str:
 
 def codes(counted: Mapping[str, int], reasons: Mapping[str, str]) -> str:
     """Return codes with their numbers and what they mean, the commonest first."""
-    said = (f"{count:,} × {code}" + _meaning(reasons.get(code)) for code, count in Counter(counted).most_common())
-    return " · ".join(said)
+    counts = (f"{count:,} × {code}" + _meaning(reasons.get(code)) for code, count in Counter(counted).most_common())
+    return " · ".join(counts)
 
 
 def _meaning(reason: str | None) -> str:

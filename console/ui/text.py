@@ -39,11 +39,11 @@ def spoken(text: str) -> str:
     """Return a text of the ledger's for people: each slot like `["EMAIL","","BULK",-1]` by the columns that name it."""
     from worker.providers import PROVIDERS  # noqa: PLC0415 - see below
 
-    def said(slot: re.Match[str]) -> str:
+    def described(slot: re.Match[str]) -> str:
         found = (_in_words(name, slot[0]) for name in PROVIDERS)
         return next((f"({text})" for text in found if text), slot[0])
 
-    return _LIKE_SLOT.sub(said, text)
+    return _LIKE_SLOT.sub(described, text)
 
 
 def _in_words(provider: str, slot: str) -> str:

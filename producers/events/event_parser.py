@@ -142,14 +142,14 @@ class FieldNames:
         return self._found[name]
 
 
-def as_cells(said: Mapping[str, Any], names: FieldNames) -> tuple[dict[str, str], dict[str, str]] | RowError:
+def as_cells(fields: Mapping[str, Any], names: FieldNames) -> tuple[dict[str, str], dict[str, str]] | RowError:
     """Return what an event says by our names, and its own spelling of each; names that are not ours are left out.
 
     Lists become `a|b`, numbers and true or false their text, null and empty text nothing.
     """
     cells: dict[str, str] = {}
     spelled: dict[str, str] = {}
-    for name, value in said.items():
+    for name, value in fields.items():
         if (ours := names.find(name)) is None:
             continue
         cell = value.strip() if isinstance(value, str) else _cell(value)

@@ -16,7 +16,7 @@ from producers.feeds.mapping import ANY, KEEP, SKIP
 from producers.feeds.more_columns import COLUMN, ask_cells, ask_columns, meant_cells
 from producers.feeds.presets import Kind, Preset, preset_of, presets
 from producers.feeds.questions import NONE, Question
-from producers.feeds.words import OPTIN, OPTOUT, says_ours, tells_reason
+from producers.feeds.words import OPTIN, OPTOUT, are_our_actions, tells_reason
 from producers.options import IngestOptions
 from producers.parsing.columns import plain, vocabulary
 
@@ -47,11 +47,11 @@ class FeedDraft:
 
     def answer(self, question: Question, text: str) -> None:
         """Take an answer, or the number of one as they are listed; raise ValueError if it is none that can be."""
-        said, options = text.strip(), question.options
+        choice, options = text.strip(), question.options
         by_case = {option.casefold(): option for option in options}
-        found = by_case.get(said.casefold(), "" if options else said)
-        if not found and said.isdecimal() and 0 < int(said) <= len(options):
-            found = options[int(said) - 1]
+        found = by_case.get(choice.casefold(), "" if options else choice)
+        if not found and choice.isdecimal() and 0 < int(choice) <= len(options):
+            found = options[int(choice) - 1]
         if not found:
             raise ValueError(f"answer one of: {', '.join(options) or 'some text'}")
         if question.key == questions.ZONE:
@@ -133,12 +133,12 @@ class FeedDraft:
                 self.model, person[1], self.answers.get("identifier", questions.USER_ID)
             )
             constants |= more | constants
-        said_of = {name: self.answers.get(name) for name in ("channel", "action")}
-        for name, said in (said_of | self._answered(COLUMN)).items():
-            if said in self.look.names and said not in {OPTOUT, OPTIN}:
-                columns[said] = name
-            elif said and said != NONE:
-                constants[name] = said
+        chosen = {name: self.answers.get(name) for name in ("channel", "action")}
+        for name, answer in (chosen | self._answered(COLUMN)).items():
+            if answer in self.look.names and answer not in {OPTOUT, OPTIN}:
+                columns[answer] = name
+            elif answer and answer != NONE:
+                constants[name] = answer
         if (time := self.answers.get("time")) and time != NONE:
             columns[time] = "effective_at"
         reasons = [name for name in self.look.named if tells_reason(name) and name not in columns]
@@ -168,7 +168,7 @@ class FeedDraft:
         known = vocabulary(self.models.values())
         named = {name: ours for name in self.look.names if (ours := known.find_ours(name))}
         acting = next((name for name, ours in named.items() if ours == "action"), None)
-        if acting is not None and says_ours(self.look.values(acting)):
+        if acting is not None and are_our_actions(self.look.values(acting)):
             return named
         needed = {name for name, one in self.model.model_fields.items() if one.is_required()} - {"action"}
         return {name: ours for name, ours in named.items() if ours in needed | {"effective_at"}}
@@ -176,7 +176,7 @@ class FeedDraft:
     def _answered(self, kind: str) -> dict[str, str]:
         return {key.removeprefix(kind): text for key, text in self.answers.items() if key.startswith(kind)}
 
-    def _says(self, column: str) -> bool:
+    def _has(self, column: str) -> bool:
         feed = self._so_far()
         return column in feed.constants or column in feed.columns.values()
 
@@ -200,7 +200,7 @@ class FeedDraft:
             raise ConfigurationError(
                 f"{self.connection} holds no persons but webhooks: write its columns yourself, see docs/csv.md"
             )
-        if any(self._says(name) for name in _PERSONS):
+        if any(self._has(name) for name in _PERSONS):
             return self._identifier()
         question = questions.ask_person(self.look, fields)
         persons = [name for name in self.look.named if self.look.names_person(name)]
@@ -219,8 +219,8 @@ class FeedDraft:
     def _channel(self) -> list[Question]:
         """Ask for the channel where a column seems to say it, though the kind of address says another or none."""
         person, fields = self._person_column(), self.model.model_fields
-        said = "channel" in self.given.constants or self._column("channel") is not None
-        if said or "channel" in self.answers or "channel" not in fields:
+        has_channel = "channel" in self.given.constants or self._column("channel") is not None
+        if has_channel or "channel" in self.answers or "channel" not in fields:
             return []
         if person is None and (not fields["channel"].is_required() or self._has_default("channel")):
             return []
@@ -242,7 +242,7 @@ class FeedDraft:
         return questions.ask_channels(cells, column, self.model, reached_by)
 
     def _action(self) -> list[Question]:
-        return [] if self._says("action") else [questions.ask_action(self.look)]
+        return [] if self._has("action") else [questions.ask_action(self.look)]
 
     def _values(self) -> list[Question]:
         feed, column = self._so_far(), self._column("action")
@@ -256,7 +256,7 @@ class FeedDraft:
         return [questions.ask_meaning(cell, column) for cell in cells]
 
     def _time(self) -> list[Question]:
-        if self._says("effective_at") or "time" in self.answers or self.given.effective_at is not None:
+        if self._has("effective_at") or "time" in self.answers or self.given.effective_at is not None:
             return self._blank() or self._order()
         return [questions.ask_time(self.look)]
 
@@ -291,7 +291,7 @@ class FeedDraft:
         missing = [
             name
             for name, one in self.model.model_fields.items()
-            if one.is_required() and not self._has_default(name) and not self._says(name)
+            if one.is_required() and not self._has_default(name) and not self._has(name)
         ]
         return [questions.ask_value(name, self.model) for name in missing]
 

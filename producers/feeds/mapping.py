@@ -130,13 +130,13 @@ def row_mapping(
         constants=tuple(constants.values()),
         meanings=tuple(_meanings(names, columns, options, file)),
         read_time=_remembering(time_reader(options.time_format)) if options.time_format else None,
-        needs_time=options.effective_at is None and _says_optin(options),
+        needs_time=options.effective_at is None and _has_optin(options),
         zoneless=bool(options.time_format) and not names_zone(options.time_format) and "effective_at" in ours,
         or_give=", or give --effective-at",
     )
     if mapping.needs_time and not {"effective_at", FALLBACK_TIME} & {*ours}:
         raise UnusableHeader(
-            f"{file}: {_says(options)} says OPTIN, and no column says when people opted in: map one to effective_at, "
+            f"{file}: {_name(options)} says OPTIN, and no column says when people opted in: map one to effective_at, "
             "or give --effective-at"
         )
     return mapping
@@ -147,10 +147,10 @@ def _constants(options: IngestOptions, known: Vocabulary, found: set[str], file:
     for name, value in options.constants.items():
         ours = known.find_ours(name)
         if ours is None or ours in _NO_CONSTANT:
-            raise ConfigurationError(f"{_says(options)} sets {name!r}, which cannot be set{meant(known, name)}")
+            raise ConfigurationError(f"{_name(options)} sets {name!r}, which cannot be set{meant(known, name)}")
         if ours in found:
             raise UnusableHeader(
-                f"{file}: {_says(options)} sets {ours}, and a column of the file says it, too: leave one of them out"
+                f"{file}: {_name(options)} sets {ours}, and a column of the file says it, too: leave one of them out"
             )
         constants[ours] = value.strip()
     return constants
@@ -167,38 +167,38 @@ def _meanings(
     for name, table in options.values.items():
         index = by_name.get(plain(name))
         if index is None:
-            raise UnusableHeader(f"{file}: {_says(options)} gives the values of {name!r}, a column that it lacks")
+            raise UnusableHeader(f"{file}: {_name(options)} gives the values of {name!r}, a column that it lacks")
         if sum(plain(other) == plain(names[index]) for other in names) > 1:
             raise UnusableHeader(
-                f"{file}: {_says(options)} gives the values of {name!r}, which is the name of several columns: rename "
+                f"{file}: {_name(options)} gives the values of {name!r}, which is the name of several columns: rename "
                 "or remove all but the one that is meant"
             )
         if any(index == one.index for one in found):
             raise ConfigurationError(
-                f"{_says(options)} gives the values of column {names[index]!r} twice, under two names: give them once"
+                f"{_name(options)} gives the values of column {names[index]!r} twice, under two names: give them once"
             )
         place = places[index][0] if index in places else None
         meanings = {cell.strip().casefold(): meaning.strip() for cell, meaning in table.items()}
         if any(meanings[cell.strip().casefold()] != meaning.strip() for cell, meaning in table.items()):
             raise ConfigurationError(
-                f"{_says(options)}: a value of {name!r} has two meanings (case and spaces do not matter): give it once"
+                f"{_name(options)}: a value of {name!r} has two meanings (case and spaces do not matter): give it once"
             )
         if place is None and (odd := set(meanings.values()) - {SKIP, KEEP}):
             raise ConfigurationError(
-                f"{_says(options)}: the values of {name!r} mean {', '.join(sorted(odd))}, but the column is none of "
+                f"{_name(options)}: the values of {name!r} mean {', '.join(sorted(odd))}, but the column is none of "
                 f"ours: map it, or write {SKIP} and {KEEP}"
             )
         found.append(_Meanings(index, place, names[index], meanings))
     return found
 
 
-def _says_optin(options: IngestOptions) -> bool:
+def _has_optin(options: IngestOptions) -> bool:
     values = [value for table in options.values.values() for value in table.values()]
     constants = [value for name, value in options.constants.items() if plain(name) == "action"]
     return any(plain(value) == Action.OPTIN.value.lower() for value in [*values, *constants])
 
 
-def _says(options: IngestOptions) -> str:
+def _name(options: IngestOptions) -> str:
     return f"feed {options.feed}" if options.feed else "the command"
 
 

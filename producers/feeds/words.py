@@ -39,22 +39,22 @@ def names_column(name: str, ours: str) -> bool:
     return words is not None and (plain(name) == plain(ours) or plain(name) in words)
 
 
-def cell_says(cell: str, *kinds: str) -> bool:
+def cell_means(cell: str, *kinds: str) -> bool:
     """Whether a cell says one of these kinds of `[cells]`."""
     return any(plain(cell) in _read("cells")[kind] for kind in kinds)
 
 
 def is_coded(cells: Sequence[str]) -> bool:
     """Whether all of a column's cells are words that say who opts in or out, and say so at least once."""
-    return any(cells) and all(not cell or cell_says(cell, "out", "in", "yes", "no") for cell in cells)
+    return any(cells) and all(not cell or cell_means(cell, "out", "in", "yes", "no") for cell in cells)
 
 
 def is_certain(cell: str) -> bool:
     """Whether a cell says by itself who opts in or out: `unsubscribed` does, and `yes` does not."""
-    return cell_says(cell, "out", "in")
+    return cell_means(cell, "out", "in")
 
 
-def says_ours(cells: Sequence[str]) -> bool:
+def are_our_actions(cells: Sequence[str]) -> bool:
     """Whether these are our words for an action, and nothing else."""
     return any(cells) and {plain(cell) for cell in cells if cell} <= {"optin", "optout"}
 
@@ -62,15 +62,15 @@ def says_ours(cells: Sequence[str]) -> bool:
 def meaning(cell: str, column: str) -> str | None:
     """Return the likeliest meaning of a cell under a column of this name, None if it is not likely enough."""
     if is_certain(cell):
-        return OPTOUT if cell_says(cell, "out") else OPTIN
+        return OPTOUT if cell_means(cell, "out") else OPTIN
     if not plain(cell):
         return SKIP
-    if _DENIES.search(column.casefold()) or not cell_says(cell, "yes", "no"):
+    if _DENIES.search(column.casefold()) or not cell_means(cell, "yes", "no"):
         return None  # a yes to "no newsletter" is a no: only a person can say
     if has_name(column, "out"):
-        return OPTOUT if cell_says(cell, "yes") else SKIP
+        return OPTOUT if cell_means(cell, "yes") else SKIP
     if has_name(column, "in"):
-        return OPTIN if cell_says(cell, "yes") else OPTOUT
+        return OPTIN if cell_means(cell, "yes") else OPTOUT
     return None
 
 

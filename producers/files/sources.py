@@ -206,8 +206,8 @@ class Manifest:
         """Read the manifest of a file of this name; raises UnreadableFile if it promises nothing to check."""
         what = f"the manifest of {file}"
         try:
-            said = json.loads(text or "")
-            rows, digest = said.get("rows"), said.get("sha256")
+            manifest = json.loads(text or "")
+            rows, digest = manifest.get("rows"), manifest.get("sha256")
         except (ValueError, AttributeError):
             raise UnreadableFile(
                 f'{what} is no JSON object like {{"rows": 3, "sha256": "…"}}: write it again'

@@ -245,12 +245,12 @@ def _key(setting: str) -> _Key:
 
 def _scopes(name: str) -> tuple[str, frozenset[Scope]]:
     """Return a key's name, and the scopes that stand in brackets behind it."""
-    bare, bracket, said = name.removesuffix("]").rpartition("[")
+    bare, bracket, scopes = name.removesuffix("]").rpartition("[")
     if not bracket or not name.endswith("]"):
         _refuse_half_scopes(name)
         return name, UNDECLARED
     try:
-        return bare.strip() or NAMELESS, frozenset(Scope(one.strip()) for one in said.split("+"))
+        return bare.strip() or NAMELESS, frozenset(Scope(one.strip()) for one in scopes.split("+"))
     except ValueError:
         raise ConfigurationError(_HOW_SCOPES_ARE_WRITTEN) from None
 

@@ -67,9 +67,9 @@ class Vocabulary:
 
     def suggest(self, name: str) -> str | None:
         """Return the known column whose name is much like this one."""
-        asked = plain(name)
-        near = [one for one in self.plain if _may_be_like(one, asked)]  # a damaged file has names of megabytes
-        close = get_close_matches(asked, near, n=1, cutoff=_LIKENESS) if near else []
+        wanted = plain(name)
+        near = [one for one in self.plain if _may_be_like(one, wanted)]  # a damaged file has names of megabytes
+        close = get_close_matches(wanted, near, n=1, cutoff=_LIKENESS) if near else []
         return self.plain[close[0]] if close else None
 
 

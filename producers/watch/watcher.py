@@ -68,7 +68,7 @@ class Watcher:
     observer: Observer
     stop: Callable[[], bool] = lambda: False
     _token: str = field(default_factory=lambda: f"{process_token()} {secrets.token_hex(8)}")
-    _said: set[str] = field(default_factory=set)
+    _noted: set[str] = field(default_factory=set)
 
     @property
     def files(self) -> WatchedPlace:
@@ -221,8 +221,8 @@ class Watcher:
         return found is not None and found.state == "held"
 
     def _note_once(self, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
+        if message not in self._noted:
+            self._noted.add(message)
             self.observer.note(message)
 
     def _until(self) -> int:

@@ -42,8 +42,8 @@ Violations = Mapping[str, Sequence[str]]
 def error_reply(code: int, envelope: Envelope, text: str = "", violations: Violations | None = None) -> Reply:
     """Return an error in one of the two bodies; the call log's code is the classic `messageId`."""
     texts = _TEXTS.get(code, _OTHER)
-    said = text or texts.text
-    body = _classic(texts, said, violations) if envelope == "classic" else _api(code, said, violations)
+    message = text or texts.text
+    body = _classic(texts, message, violations) if envelope == "classic" else _api(code, message, violations)
     return json_reply(as_http_status(code), body, texts.message_id)
 
 
@@ -56,6 +56,6 @@ def _classic(texts: _Texts, text: str, violations: Violations | None) -> dict[st
 
 def _api(code: int, text: str, violations: Violations | None) -> dict[str, Any]:
     listed = [{"property": field, "violation": one} for field, found in (violations or {}).items() for one in found]
-    said: dict[str, Any] = {"description": text, "action": "Check the request.", "resources": []}
-    texts = _THROTTLED if code == 429 and text == _TEXTS[429].text else said  # noqa: PLR2004  Too Many Requests
+    details: dict[str, Any] = {"description": text, "action": "Check the request.", "resources": []}
+    texts = _THROTTLED if code == 429 and text == _TEXTS[429].text else details  # noqa: PLR2004  Too Many Requests
     return {"errorCode": f"E{code}", "violations": listed, **texts}

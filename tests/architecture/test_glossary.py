@@ -74,9 +74,13 @@ BOUND = {
     "fate": "outcome, effect, status",
     "fates": "outcomes, effects",
     "heard": "incoming",
+    "said": "statement, change, message, text, output, content, fields",
     "told": "delivered, sent, stated, report, message",
 }
 """Parts of any name that the whole tree gives, the product too."""
+
+PUBLIC = {"never_said", "NEVER_SAID"}
+"""Names that stay, since programs read them: a key of what an undo shows."""
 
 WHOLE = {"words": "message, text"}
 """Names that the product gives to nothing, be it a field, a parameter or a variable; parts of names may be so."""
@@ -154,7 +158,7 @@ def bound(folders: tuple[str, ...]) -> set[tuple[str, str]]:
         (f"{path.relative_to(ROOT)}:{line} {name}", f"_{'_'.join(parts(name))}_")
         for path in modules(folders)
         for name, line in bound_names(path)
-        if not name.startswith("test_")
+        if not name.startswith("test_") and name not in PUBLIC
     }
 
 

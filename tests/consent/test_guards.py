@@ -30,8 +30,8 @@ def figures(rows: int = 1_000, **more: object) -> FileFigures:
 
 def held_by(file: FileFigures, guards: ImportGuards | None = None, **rules: object) -> list[Guard]:
     """The guards that hold a file."""
-    said = guards or ImportGuards("nightly", GuardRules.model_validate(rules), columns=COLUMNS)
-    return [one.guard for one in findings(file, said) if one.holds]
+    rules_of_import = guards or ImportGuards("nightly", GuardRules.model_validate(rules), columns=COLUMNS)
+    return [one.guard for one in findings(file, rules_of_import) if one.holds]
 
 
 def noticed_by(file: FileFigures, **rules: object) -> list[Guard]:
@@ -69,7 +69,7 @@ def test_a_connection_may_have_limits_of_its_own() -> None:
 
     found = findings(figures(returning=two), guards)
 
-    assert [(one.guard, "in strict" in one.says) for one in found] == [(Guard.RESURRECTS, True)]
+    assert [(one.guard, "in strict" in one.message) for one in found] == [(Guard.RESURRECTS, True)]
     assert (rules.resurrects_from, rules.resurrects_most) == (1, 10)
 
 

@@ -38,7 +38,7 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("MAX_ATTEMPTS", "abc", "'abc' is no whole number: give a whole number of at least 1 (left out: 8)"),
         ("MAX_ATTEMPTS", "", "it is empty: give a whole number of at least 1"),
@@ -58,7 +58,7 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     ],
 )
 def test_a_wrong_setting_is_explained_in_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     """Which setting it is, what stands there, and what to write: not the words of a library for those who program."""
     monkeypatch.setenv(f"OPTRELAY_{name}", value)
@@ -67,7 +67,7 @@ def test_a_wrong_setting_is_explained_in_a_sentence(
         load_settings()
 
     assert f"OPTRELAY_{name}" in str(caught.value)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "a-token" not in str(caught.value)
 
 

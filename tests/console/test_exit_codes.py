@@ -36,7 +36,7 @@ def test_expected_errors_name_the_remedy(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("backup", "nowhere/copy.db"), "nowhere is no folder that is there"),
         (("demo", "--folder", "a-file"), "--folder: a-file is a file"),
@@ -45,13 +45,13 @@ def test_expected_errors_name_the_remedy(
     ],
 )
 def test_what_is_no_place_and_no_import_is_named(
-    cli: Cli, consents: str, tmp_path: Path, arguments: tuple[str, ...], said: str
+    cli: Cli, consents: str, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     """An empty id began every import: with one in the ledger, a variable that was not set undid that one."""
     cli("import", consents)
     (tmp_path / "a-file").touch()
     answer = cli(*arguments)
-    assert (answer.code, said in " ".join(answer.err.split())) == (2, True), answer.err
+    assert (answer.code, message in " ".join(answer.err.split())) == (2, True), answer.err
 
 
 def test_settings_in_a_folder_are_not_left_out_in_silence(
@@ -151,7 +151,7 @@ def test_no_usage_error_commands_the_terminal(cli: Cli, arguments: tuple[str, ..
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("ui", "--port", "abc"), "--port: 'abc' is no whole number: give a whole number from 0 to 65535"),
         (("ui", "--port", ""), "--port: it is empty: give a whole number from 0 to 65535"),
@@ -164,11 +164,11 @@ def test_no_usage_error_commands_the_terminal(cli: Cli, arguments: tuple[str, ..
         (("undo",), "IMPORT is missing: an import's id, its beginning, or latest"),
     ],
 )
-def test_a_wrong_argument_is_explained_in_a_sentence(cli: Cli, arguments: tuple[str, ...], said: str) -> None:
+def test_a_wrong_argument_is_explained_in_a_sentence(cli: Cli, arguments: tuple[str, ...], message: str) -> None:
     """Which option it is, what was given, and what to give."""
     answer = cli(*arguments)
 
-    assert (answer.code, said in " ".join(answer.err.split())) == (2, True), answer.err
+    assert (answer.code, message in " ".join(answer.err.split())) == (2, True), answer.err
     assert "Input should" not in answer.err
 
 

@@ -43,7 +43,7 @@ NO_JSON = {"worker", "up", "demo", "version", "export"}
 COMMANDS = commands()
 
 
-def _said() -> list[list[str]]:
+def _documented_commands() -> list[list[str]]:
     """Return the words of every optrelay command line in the pages."""
     lines = [line for found in CODE.finditer(EVERYTHING) for line in (found[1] or found[2]).splitlines()]
     plain = [re.sub(r"^\$ |^.*&& ", "", line.strip()) for line in lines]
@@ -62,8 +62,8 @@ def test_no_setting_is_invented() -> None:
     """Every OPTRELAY_ name in a page or an example file is a setting that the code knows."""
     known = {name.replace(OF_A_CONNECTION, "OPTRELAY_CONNECTIONS__") for name in names()}
     text = EVERYTHING + "".join(path.read_text() for path in FILES)
-    said = set(re.findall(r"OPTRELAY_[A-Z0-9_<>]*[A-Z0-9]", text))
-    plain = {re.sub(r"CONNECTIONS__(<NAME>|[A-Z0-9]+)__", "CONNECTIONS__", name) for name in said}
+    settings = set(re.findall(r"OPTRELAY_[A-Z0-9_<>]*[A-Z0-9]", text))
+    plain = {re.sub(r"CONNECTIONS__(<NAME>|[A-Z0-9]+)__", "CONNECTIONS__", name) for name in settings}
     former = {*(f"OPTRELAY_{name.upper()}" for name in RENAMED), "OPTRELAY_CONNECTIONS__MAX_STROKES"}
     assert sorted(plain - known - former) == []
 
@@ -79,9 +79,9 @@ def test_every_command_is_documented(name: str) -> None:
 
 def test_no_command_or_option_is_invented() -> None:
     """Every command line in the pages has a command and options that the program knows."""
-    said = _said()
-    assert len(said) > 20
-    for arguments in said:
+    documented = _documented_commands()
+    assert len(documented) > 20
+    for arguments in documented:
         name = " ".join(arguments[1:3]) if arguments[1] in {"dead-letters", "rejected-events"} else arguments[1]
         unknown = [option for option in arguments if option.startswith("--") and option not in options(COMMANDS[name])]
         assert unknown == [], arguments
@@ -147,16 +147,18 @@ def test_codes_of_events_are_documented() -> None:
     codes = set(re.findall(r"RowError\(\s*\"(\w+)\"", text))
     assert len(codes) > 6
     assert sorted(one for one in codes if f"`{one}`" not in PAGES["events.md"] + PAGES["csv.md"]) == []
-    said = [re.findall(r"\"(\w+)\"", one) for one in re.findall(r"read_address\(url, (.*?)\)\)?$", text, re.MULTILINE)]
-    assert sorted(one for some in said for one in some if f"`{one}=" not in PAGES["events.md"]) == []
-    assert sum(map(len, said)) == 6
+    parameters = [
+        re.findall(r"\"(\w+)\"", one) for one in re.findall(r"read_address\(url, (.*?)\)\)?$", text, re.MULTILINE)
+    ]
+    assert sorted(one for some in parameters for one in some if f"`{one}=" not in PAGES["events.md"]) == []
+    assert sum(map(len, parameters)) == 6
 
 
 def test_capillary_codes_are_documented() -> None:
     """docs/capillary.md has every code that the program knows, and no other, in its table."""
     table = PAGES["capillary.md"].partition("## Codes")[2].partition("8109 means")[0]
-    said = set(map(int, re.findall(r"(?<![\d(])\b(\d{3,5})\b(?! s)", table)))
-    assert said == set(CODES)
+    documented = set(map(int, re.findall(r"(?<![\d(])\b(\d{3,5})\b(?! s)", table)))
+    assert documented == set(CODES)
 
 
 def test_exit_codes_and_keys_are_documented() -> None:

@@ -88,12 +88,12 @@ def test_a_signal_ends_it_as_it_ends_a_fresh_one(tmp_path: Path, number: signal.
 def test_output_and_exit_code_are_its_own(tmp_path: Path) -> None:
     """What it prints, what it says and how it ends come back; its environment is the one that it was given."""
     with company(tmp_path) as shop:
-        code, found, said = shop.run("status")
+        code, found, stderr = shop.run("status")
         shop.settings["LEDGER_URL"] = "mysql://nowhere"
         broken, nothing, why = shop.run("status")
 
     assert (code, broken) == (2, 2)
-    assert "there is no ledger" in said
+    assert "there is no ledger" in stderr
     assert found != nothing
     assert "LEDGER_URL" in why
 

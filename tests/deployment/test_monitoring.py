@@ -28,8 +28,8 @@ def test_prometheus_reads_what_a_run_did(tmp_path: Path) -> None:
     row = {"channel": "EMAIL", "priority": "BULK", "action": "OPTOUT", "effective_at": "2026-11-20T08:30:00Z"}
     with company(tmp_path) as shop:
         path = shop.write([row | {"user_id": str(500_000_000 + n)} for n in range(5)])
-        code, _, said = shop.run("run", path, "--metrics-file", tmp_path / "optrelay.prom")
-        assert code == 0, said
+        code, _, stderr = shop.run("run", path, "--metrics-file", tmp_path / "optrelay.prom")
+        assert code == 0, stderr
         scraped = (tmp_path / "optrelay.prom").read_bytes()
         checked = subprocess.run(
             [program("promtool"), "check", "metrics"], check=False, input=scraped, capture_output=True

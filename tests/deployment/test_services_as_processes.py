@@ -173,9 +173,9 @@ def test_an_import_goes_through_the_composed_services(host: Host) -> None:
         stack.enter_context(host.up("broker"))
         stack.enter_context(host.up("sandbox"))
         _until(lambda: _broker(host, PASSWORDS["BROKER_PASSWORD"]).ping())
-        code, said = host.run("migrate")
+        code, output = host.run("migrate")
         assert code == 0, host.log("migrate")
-        assert "migrated from nothing" in said
+        assert "migrated from nothing" in output
         worker = stack.enter_context(host.up("worker"))
         stack.enter_context(host.up("sweep"))
         _write(host.folder / "files" / "nightly.csv")
@@ -216,11 +216,11 @@ def test_a_listener_records_the_events_of_a_stream(host: Host) -> None:
     """The listener of the compose file, told the broker's own stream, records an event and ends well."""
     secret = PASSWORDS["BROKER_PASSWORD"]
     host.dotenv["OPTRELAY_SOURCE_URL"] = f"redis://:{secret}@broker:6379/0?stream=consent&group=optrelay"
-    said = {"user_id": "500000001", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
+    event = {"user_id": "500000001", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
     with host.up("broker"):
         _until(lambda: _broker(host, secret).ping())
         assert host.run("migrate")[0] == 0
-        _broker(host, secret).xadd("consent", said)
+        _broker(host, secret).xadd("consent", event)
         with host.up("listener"):
             _until(lambda: "1 accepted" in host.log("listener"))
             assert host.healthy("listener")
@@ -243,9 +243,9 @@ def _write(path: Path) -> None:
 
 
 def _sealed(host: Host) -> dict[str, Any] | None:
-    code, said = host.exec("migrate", "optrelay", "status", "latest", "--json")
-    assert code == 0, said
-    found: dict[str, Any] = json.loads(said)
+    code, output = host.exec("migrate", "optrelay", "status", "latest", "--json")
+    assert code == 0, output
+    found: dict[str, Any] = json.loads(output)
     return found if found["sealed"] else None
 
 

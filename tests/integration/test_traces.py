@@ -20,7 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from consent.tracing.spans import MOST_ERRORS, MOST_LINKS, Span, SpanIds, import_ids, new_ids, read_traceparent, share
 from tests.support.company import Company, company
 from tests.support.http_server import ANN, process
-from tests.support.servers.local_server import Asked, Says, Server, serving
+from tests.support.servers.local_server import Asked, Server, ServerAnswer, serving
 
 ENDPOINT, SAMPLER = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER_ARG"
 CUSTOMERS = [f"38700641{n}" for n in range(6)]
@@ -30,7 +30,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A receiver of OTLP that every command of the test sends to, every span."""
-    with serving(lambda _: Says(200, headers={"Content-Type": "application/x-protobuf"})) as one:
+    with serving(lambda _: ServerAnswer(200, headers={"Content-Type": "application/x-protobuf"})) as one:
         monkeypatch.setenv(ENDPOINT, one.url)
         monkeypatch.setenv(SAMPLER, "1")
         yield one
@@ -64,8 +64,8 @@ def rows(customers: list[str]) -> list[dict[str, str]]:
 
 def delivered(shop: Company, name: str = "nightly.csv", customers: list[str] = CUSTOMERS) -> dict[str, Any]:
     """Deliver a file; what the run printed."""
-    code, answer, said = shop.run("run", shop.write(rows(customers), name))
-    assert code == 0, said
+    code, answer, stderr = shop.run("run", shop.write(rows(customers), name))
+    assert code == 0, stderr
     found: dict[str, Any] = answer
     return found
 
@@ -94,10 +94,10 @@ def test_a_delivery_is_linked_to_the_file_that_it_delivers(tmp_path: Path, recei
         parent = parents[call.parent_span_id]
         assert call.trace_id == parent.trace_id
         assert parent.start_time_unix_nano <= call.start_time_unix_nano <= call.end_time_unix_nano
-        said = facts(call)
-        assert said["url.template"] == "/v2/customers/{user_id}/subscriptions"
-        assert (said["server.address"], said["http.response.status_code"]) == ("127.0.0.1", 200)
-        assert (said["http.request.method"], said["optrelay.code"]) == ("POST", "200")
+        attributes = facts(call)
+        assert attributes["url.template"] == "/v2/customers/{user_id}/subscriptions"
+        assert (attributes["server.address"], attributes["http.response.status_code"]) == ("127.0.0.1", 200)
+        assert (attributes["http.request.method"], attributes["optrelay.code"]) == ("POST", "200")
     assert {one.kind for one in calls} == {SentSpan.SPAN_KIND_CLIENT}
     assert b"38700641" not in b"".join(one.body for one in receiver.asked)
     assert b"nightly" not in b"".join(one.body for one in receiver.asked)
@@ -140,15 +140,15 @@ def test_a_receiver_that_hangs_or_is_away_holds_up_nothing(tmp_path: Path, monke
     """The file is delivered, the run ends within moments of its end, and the log names no address."""
     ended = threading.Event()
 
-    def hang(_: Asked) -> Says:
+    def hang(_: Asked) -> ServerAnswer:
         ended.wait(30)
-        return Says(200)
+        return ServerAnswer(200)
 
     with company(tmp_path) as shop, serving(hang) as hanging:
         monkeypatch.setenv(ENDPOINT, "http://user:hush-hush@127.0.0.1:1")
-        code, _, said = shop.run("run", shop.write(rows(CUSTOMERS)))
+        code, _, stderr = shop.run("run", shop.write(rows(CUSTOMERS)))
         assert code == 0
-        assert "hush-hush" not in said
+        assert "hush-hush" not in stderr
         monkeypatch.setenv(ENDPOINT, hanging.url)
         started = time.monotonic()
         delivered(shop, "second.csv", ["500000001"])

@@ -36,8 +36,8 @@ class Calls(World):
         tasks = {who(task.address): task for task in claimed}
         held = {name for one in self.deliveries if one.until > self.elapsed + self.offset for name in one.tasks}
         assert not held & set(tasks), "two live leases for one target"
-        said = {change.action for task in claimed for change in task.changes}
-        assert not (said & self.paused.get(bucket.connection, set())), "what is paused was claimed"
+        actions = {change.action for task in claimed for change in task.changes}
+        assert not (actions & self.paused.get(bucket.connection, set())), "what is paused was claimed"
         self._nothing_is_held(tasks.values(), bucket)
         if not tasks:
             return None

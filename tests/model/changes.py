@@ -35,7 +35,7 @@ def who(address: Mapping[str, str]) -> str:
     return (address.get("destination") or address["identifier_value"])[0].upper()
 
 
-class Said(NamedTuple):
+class Statement(NamedTuple):
     """One change: who, about what, what, when, and a reason that tells two changes apart.
 
     `minute` and `micros` are minutes after eight, and the microseconds by which what undoes a change comes later.
@@ -82,9 +82,9 @@ class Said(NamedTuple):
         return ConsentChange("capillary", address, self.slot, Action(self.action), moment, details, line=line)
 
 
-def _said(customers: str, slots: Iterable[str]) -> st.SearchStrategy[Said]:
+def _statements(customers: str, slots: Iterable[str]) -> st.SearchStrategy[Statement]:
     return st.builds(
-        Said,
+        Statement,
         st.sampled_from(customers),
         st.sampled_from(tuple(slots)),
         st.sampled_from(("OPTIN", "OPTOUT")),
@@ -94,25 +94,28 @@ def _said(customers: str, slots: Iterable[str]) -> st.SearchStrategy[Said]:
     )
 
 
-changes = _said("ABC", ("EMAIL", "MOBILE")) | _said(OVERLAPPING, PLACES)
+changes = _statements("ABC", ("EMAIL", "MOBILE")) | _statements(OVERLAPPING, PLACES)
 
 
-def _to_and_fro(name: str, narrow: str, wide: str, action: str) -> list[Said]:
+def _to_and_fro(name: str, narrow: str, wide: str, action: str) -> list[Statement]:
     opposite = "OPTIN" if action == "OPTOUT" else "OPTOUT"
-    return [Said(name, narrow, action, n, "x") if n % 2 else Said(name, wide, opposite, n, "x") for n in range(1, 5)]
+    return [
+        Statement(name, narrow, action, n, "x") if n % 2 else Statement(name, wide, opposite, n, "x")
+        for n in range(1, 5)
+    ]
 
 
 _names, _places = st.sampled_from(OVERLAPPING), st.sampled_from(tuple(PLACES))
-minds = _names.flatmap(lambda name: st.lists(_said(name, PLACES), min_size=2, max_size=4)) | st.builds(
+minds = _names.flatmap(lambda name: st.lists(_statements(name, PLACES), min_size=2, max_size=4)) | st.builds(
     _to_and_fro, _names, _places, _places, st.sampled_from(("OPTIN", "OPTOUT"))
 )
 """What one person says of slots that overlap, one after the other: anything, or of two slots by turns."""
 
 
-def newest(said: Iterable[Said]) -> dict[Slot, Said]:
+def newest(statements: Iterable[Statement]) -> dict[Slot, Statement]:
     """The word that must stand in each slot; of words of one rank any, since they say the same."""
-    standing: dict[Slot, Said] = {}
-    for change in said:
+    standing: dict[Slot, Statement] = {}
+    for change in statements:
         if change.where not in standing or standing[change.where].rank < change.rank:
             standing[change.where] = change
     return standing

@@ -14,7 +14,7 @@ from tests.support.ledgers import MORNING
 OUT = Action.OPTOUT
 
 
-class Said(NamedTuple):
+class Statement(NamedTuple):
     """A row of a file or an event: known again by all that it says."""
 
     who: str
@@ -30,11 +30,11 @@ class File:
     """
 
     import_id: str = ""
-    own: list[Said] = field(default_factory=list)
-    held: list[Said] = field(default_factory=list)
+    own: list[Statement] = field(default_factory=list)
+    held: list[Statement] = field(default_factory=list)
     undone: bool = False
     wholly: bool = False
-    gone: list[Said] = field(default_factory=list)
+    gone: list[Statement] = field(default_factory=list)
 
 
 class Oracle:
@@ -59,17 +59,20 @@ class Oracle:
     def would_return(self, file: File) -> bool:
         """Whether the file opts a person in again who stands at an opt-out."""
         standing = self.stands()
-        best = {said.who: said for said in sorted(file.held, key=lambda said: (said.minute, said.action == OUT))}
+        best = {
+            statement.who: statement
+            for statement in sorted(file.held, key=lambda statement: (statement.minute, statement.action == OUT))
+        }
         return any(
-            said.action == Action.OPTIN
-            and standing.get(said.who) == OUT
-            and order(version(said)) > order(self._newest(said.who))
-            for said in best.values()
+            statement.action == Action.OPTIN
+            and standing.get(statement.who) == OUT
+            and order(version(statement)) > order(self._newest(statement.who))
+            for statement in best.values()
         )
 
-    def publish(self, file: File | None, said: Sequence[Said]) -> None:
+    def publish(self, file: File | None, statements: Sequence[Statement]) -> None:
         """Let these count."""
-        for one in said:
+        for one in statements:
             self.counts.setdefault(version(one), file)
 
     def undo(self, file: File, *, opt_in_again: bool) -> None:
@@ -84,12 +87,12 @@ class Oracle:
             if wanted != newest[2] and (wanted == OUT or opt_in_again):
                 self._compensate(newest, wanted)
 
-    def _is_past(self, said: tuple[str, int, Action], file: File) -> bool:
+    def _is_past(self, version: tuple[str, int, Action], file: File) -> bool:
         """Whether this is of the file, of one that was undone, or undoes something."""
-        owner = self.counts[said]
-        if said in self.undoing or owner is file:
+        owner = self.counts[version]
+        if version in self.undoing or owner is file:
             return True
-        return owner is not None and (owner.undone if said[2] == Action.OPTIN else owner.wholly)
+        return owner is not None and (owner.undone if version[2] == Action.OPTIN else owner.wholly)
 
     def _before(self, who: str, file: File) -> tuple[str, int, Action] | None:
         left = (one for one in self.counts if one[0] == who and not self._is_past(one, file))
@@ -103,9 +106,9 @@ class Oracle:
         self.mistakes.add(mistake)
 
 
-def version(said: Said) -> tuple[str, int, Action]:
+def version(statement: Statement) -> tuple[str, int, Action]:
     """What of a row decides order: whose it is, since when, and what."""
-    return said.who, to_micros(MORNING + timedelta(minutes=said.minute)), said.action
+    return statement.who, to_micros(MORNING + timedelta(minutes=statement.minute)), statement.action
 
 
 def order(version: tuple[str, int, Action]) -> tuple[int, bool]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from consent.change import Bucket
-from tests.model.changes import OVERLAPPING, Said, changes, minds
+from tests.model.changes import OVERLAPPING, Statement, changes, minds
 from tests.model.producers import Producers
 from tests.model.settlements import Settlements
 from tests.model.world import BUCKET, BUCKETS, LEASE, STATISTICS
@@ -51,23 +51,31 @@ class Deliveries(Settlements, Producers):
         self._call(delivery, name, answer, in_time=True)
 
     @rule(
-        said=minds,
+        statements=minds,
         in_order=st.booleans(),
         answers=st.lists(st.sampled_from(("applied", *ANSWERS)), min_size=4, max_size=4),
         end=st.sampled_from(ENDS),
     )
-    def person_changes_her_mind(self, said: list[Said], in_order: bool, answers: list[str], end: str) -> None:  # noqa: FBT001
+    def person_changes_her_mind(
+        self,
+        statements: list[Statement],
+        in_order: bool,  # noqa: FBT001 - hypothesis draws it
+        answers: list[str],
+        end: str,
+    ) -> None:
         """One person says this and that of slots that overlap, and is served in between; the last delivery may die."""
         if in_order:  # each change counts
-            latest = self._latest(said[0].customer)
-            said = [change._replace(minute=latest + n) for n, change in enumerate(said, 1)]
-        for change, answer in zip(said, answers, strict=False):
+            latest = self._latest(statements[0].customer)
+            statements = [change._replace(minute=latest + n) for n, change in enumerate(statements, 1)]
+        for change, answer in zip(statements, answers, strict=False):
             self.events_arrive([change], twice=False)
             self.delivery_works(blocklist.BUCKET, 3, [answer] * 3, "settled", 6.0)
-            self.delivery_works(blocklist.BUCKET, 3, ["applied"] * 3, end if change is said[-1] else "settled", 0.0)
+            self.delivery_works(
+                blocklist.BUCKET, 3, ["applied"] * 3, end if change is statements[-1] else "settled", 0.0
+            )
 
     @rule(first=changes, then=changes, repeated=st.booleans(), gap=st.sampled_from((0.0, 6.0, 61.0)))
-    def call_is_cut(self, first: Said, then: Said, repeated: bool, gap: float) -> None:  # noqa: FBT001 - drawn
+    def call_is_cut(self, first: Statement, then: Statement, repeated: bool, gap: float) -> None:  # noqa: FBT001 - drawn
         """A call is cut and may land later; it is repeated or not, and the person says something newer meanwhile."""
         self.refused.discard(first.customer)
         bucket = blocklist.BUCKET if first.customer in OVERLAPPING else BUCKET
@@ -81,7 +89,7 @@ class Deliveries(Settlements, Producers):
         self.delivery_works(bucket, 3, ["applied"] * 3, "settled", 0.0)
 
     @rule(first=changes, then=changes, repeats=st.integers(0, 2))
-    def stopped_worker_and_its_successor_are_cut(self, first: Said, then: Said, repeats: int) -> None:
+    def stopped_worker_and_its_successor_are_cut(self, first: Statement, then: Statement, repeats: int) -> None:
         """A worker calls when its lease is long lost, and is cut; so is the one that sends what is newer."""
         self.refused.discard(name := first.customer)
         bucket = blocklist.BUCKET if name in OVERLAPPING else BUCKET
@@ -104,7 +112,7 @@ class Deliveries(Settlements, Producers):
             self.delivery_works(bucket, 3, ["applied"] * 3, "settled", 0.0)
 
     @rule(first=minds, meanwhile=minds)
-    def delivery_is_stopped_after_its_look(self, first: list[Said], meanwhile: list[Said]) -> None:
+    def delivery_is_stopped_after_its_look(self, first: list[Statement], meanwhile: list[Statement]) -> None:
         """A delivery sees what entries a person has, loses its lease, and writes what it would have written then."""
         self.events_arrive(first, twice=False)
         delivery = self._claim(3, blocklist.BUCKET)

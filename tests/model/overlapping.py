@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from consent.guards.fuse import NOT_SENT
-from tests.model.changes import CELLS, OVERLAPPING, PLACES, Said, Slot, newest
+from tests.model.changes import CELLS, OVERLAPPING, PLACES, Slot, Statement, newest
 from tests.support.providers.blocklist import Blocklist
 
 UNDER_WIDER_BLOCK = "under_wider_block"
@@ -16,17 +16,17 @@ def is_part(narrow: str, wide: str) -> bool:
     return all(outer in ("", inner) for outer, inner in zip(PLACES[wide], PLACES[narrow], strict=True))
 
 
-def wrongs(said: Iterable[Said], lists: Mapping[str, Blocklist], dead: Mapping[Slot, str]) -> list[str]:
+def wrongs(statements: Iterable[Statement], lists: Mapping[str, Blocklist], dead: Mapping[Slot, str]) -> list[str]:
     """Return what is not as the newest changes want it; `dead` are the slots whose newest change is dead, and why.
 
     On each channel and for each sender the newest of all words that cover it holds, and an opt-in that cannot be told
     is dead. An entry stands only where someone opted out of just that.
     """
-    said = list(said)
-    standing = newest(said)
+    statements = list(statements)
+    standing = newest(statements)
     found = [
         f"{where} should be dead: {dead.get(where)}"
-        for where in must_be_dead(said)
+        for where in must_be_dead(statements)
         if where not in dead or (dead[where] != UNDER_WIDER_BLOCK and dead[where] not in REJECTIONS)
     ]
     for name in OVERLAPPING:
@@ -38,7 +38,7 @@ def wrongs(said: Iterable[Said], lists: Mapping[str, Blocklist], dead: Mapping[S
                 continue
             if blocked(cell) != best[-1]:
                 found.append(f"{name} {cell}: {mine}, entries {lists[name].entries}, dead {dict(dead)}")
-        opted_out = {change.place for change in said if change.customer == name and change.action == "OPTOUT"}
+        opted_out = {change.place for change in statements if change.customer == name and change.action == "OPTOUT"}
         found += [f"{name}: no one said {entry}" for entry in lists[name].entries if entry[:2] not in opted_out]
     return found
 
@@ -47,12 +47,12 @@ REJECTIONS = {"1012", "403", NOT_SENT}
 """Why a change may be dead before anybody finds out that it cannot be told."""
 
 
-def must_be_dead(said: Iterable[Said]) -> list[Slot]:
+def must_be_dead(statements: Iterable[Statement]) -> list[Slot]:
     """Return the opt-ins to a part of what stays opted out by an older change: the blocklist cannot be told of them.
 
     Words of one rank are left out of account: which of them came first is not known here.
     """
-    standing = list(newest(said).values())
+    standing = list(newest(statements).values())
     out = [change for change in standing if change.action == "OPTOUT" and not _overtaken(change, standing)]
     ins = [change for change in standing if change.action == "OPTIN" and not _overtaken(change, standing)]
     return [
@@ -62,11 +62,11 @@ def must_be_dead(said: Iterable[Said]) -> list[Slot]:
     ]
 
 
-def _overtaken(change: Said, standing: Iterable[Said]) -> bool:
+def _overtaken(change: Statement, standing: Iterable[Statement]) -> bool:
     """Whether a wider slot's word is newer, or may count as newer."""
     mine = (one for one in standing if one.customer == change.customer and one.slot != change.slot)
     return any(one.rank >= change.rank and is_part(change.slot, one.slot) for one in mine)
 
 
-def _meet(one: Said, other: Said) -> bool:
+def _meet(one: Statement, other: Statement) -> bool:
     return any(one.covers(cell) and other.covers(cell) for cell in CELLS)

@@ -19,7 +19,7 @@ from consent.ledger.review.fuses import TrippedFuse
 from consent.ledger.review.holds import Decision
 from consent.ledger.review.undo import Undone
 from consent.times import from_micros
-from tests.model.changes import MORNING, OVERLAPPING, Said, changes, who
+from tests.model.changes import MORNING, OVERLAPPING, Statement, changes, who
 from tests.model.deliveries import ANSWERS, Deliveries
 from tests.model.overlapping import must_be_dead
 from tests.model.world import BUCKET, BUCKETS, STATISTICS, File
@@ -59,19 +59,21 @@ class People(Deliveries):
         """Someone finds that a letter was about another customer, or gives it another reason."""
         letters = self.ledger.dead_letters.find(DeadLetterFilter(connection="capillary"))
         for letter in letters[:1]:
-            said = self._said(letter.address, letter.slot, letter.action, letter.effective_at, reason)
-            said = said._replace(customer=name)
-            done = self.ledger.review.correct(letter.id, [said.change(1)], columns=["user"], who="ann", why="a slip")
+            statement = self._statement(letter.address, letter.slot, letter.action, letter.effective_at, reason)
+            statement = statement._replace(customer=name)
+            done = self.ledger.review.correct(
+                letter.id, [statement.change(1)], columns=["user"], who="ann", why="a slip"
+            )
             if isinstance(done, Corrected):
-                self._hear(None, [said])
+                self._hear(None, [statement])
                 self.corrected.add(letter.id)
                 STATISTICS["corrected"] += 1
 
-    def _said(self, address: Mapping[str, str], slot: str, action: str, since: int, reason: str) -> Said:
+    def _statement(self, address: Mapping[str, str], slot: str, action: str, since: int, reason: str) -> Statement:
         late = from_micros(since) - MORNING
         minute = late // timedelta(minutes=1)
         rest = (late - timedelta(minutes=minute)) // timedelta(microseconds=1)
-        return Said(who(address), slot, Action(action).value, minute, reason, rest)
+        return Statement(who(address), slot, Action(action).value, minute, reason, rest)
 
     @rule(connection=st.sampled_from(CONNECTIONS), only_optins=st.booleans())
     def connection_is_paused(self, connection: str, only_optins: bool) -> None:  # noqa: FBT001 - hypothesis draws it
@@ -102,15 +104,21 @@ class People(Deliveries):
         self._undo(data.draw(st.sampled_from([file for file in self.files if file.whole])), opt_in_again=again)
 
     @rule(
-        said=st.lists(changes, min_size=1, max_size=4),
+        statements=st.lists(changes, min_size=1, max_size=4),
         answer=st.sampled_from(ANSWERS),
         meanwhile=st.lists(changes, max_size=1),
         again=st.booleans(),
     )
-    def a_wrong_file_is_undone(self, said: list[Said], answer: str, meanwhile: list[Said], again: bool) -> None:  # noqa: FBT001
+    def a_wrong_file_is_undone(
+        self,
+        statements: list[Statement],
+        answer: str,
+        meanwhile: list[Statement],
+        again: bool,  # noqa: FBT001 - hypothesis draws it
+    ) -> None:
         """A file comes, is delivered in part, and turns out to be wrong; something may be said in between."""
-        latest = max(self._latest(one.customer) for one in said)
-        self.file_arrives([one._replace(minute=latest + 1) for one in said], stream=False, until=9, steps=9)
+        latest = max(self._latest(one.customer) for one in statements)
+        self.file_arrives([one._replace(minute=latest + 1) for one in statements], stream=False, until=9, steps=9)
         file = self.files[-1]
         for bucket in BUCKETS:
             self.delivery_works(bucket, 2, [answer] * 3, "settled", 0.0)
@@ -125,15 +133,15 @@ class People(Deliveries):
         mine = _CHANGES.where(schema.changes.c.import_id == done.undo_id)
         rows = self.ledger.database.read(lambda tx: tx.execute(mine).all())
         assert len(rows) == done.plan.undone
-        said = [
-            self._said(json.loads(address), slot, action, since, json.loads(details).get("reason", ""))
+        statements = [
+            self._statement(json.loads(address), slot, action, since, json.loads(details).get("reason", ""))
             for slot, action, since, details, address in rows
         ]
-        undoing = File(done.undo_id, f"undo of {file.name}", said, stream=False, read=len(said), whole=True)
-        for one in said:
+        undoing = File(done.undo_id, f"undo of {file.name}", statements, stream=False, read=len(statements), whole=True)
+        for one in statements:
             self.sources.setdefault(one, []).append(undoing)
         self.undone.append(undoing)
-        STATISTICS["undone slots"] += len(said)
+        STATISTICS["undone slots"] += len(statements)
 
     @rule(
         actions=st.lists(st.sampled_from(("OPTIN", "OPTOUT")), min_size=3, max_size=3),
@@ -150,12 +158,14 @@ class People(Deliveries):
     ) -> None:
         """An account is wrong: two customers die alike, and a fuse holds the third, until someone goes on with it."""
         latest = max(map(self._latest, "ABC"))
-        said = [Said(name, "EMAIL", action, latest + 1, "x") for name, action in zip("ABC", actions, strict=True)]
+        statements = [
+            Statement(name, "EMAIL", action, latest + 1, "x") for name, action in zip("ABC", actions, strict=True)
+        ]
         self.refused.difference_update("ABC")
         if from_file:
-            self.file_arrives(said, stream=False, until=9, steps=9)
+            self.file_arrives(statements, stream=False, until=9, steps=9)
         else:
-            self.events_arrive(said, twice=False)
+            self.events_arrive(statements, twice=False)
         for _ in range(3):
             self.delivery_works(BUCKET, 1, ["rejected"], "settled", 6.0)
         self.delivery_works(BUCKET, 3, ["applied"] * 3, "settled", 6.0)

@@ -11,7 +11,7 @@ from hypothesis.stateful import precondition, rule
 from consent.errors import ImportUnderWay
 from consent.imports import Checkpoint, ImportSource
 from consent.times import to_micros
-from tests.model.changes import MORNING, OVERLAPPING, PLACES, Said, Slot, changes
+from tests.model.changes import MORNING, OVERLAPPING, PLACES, Slot, Statement, changes
 from tests.model.world import STATISTICS, File, World
 
 cuts = st.sampled_from((9, 9, 0, 1, 2, 3))
@@ -24,11 +24,11 @@ class Cut(Exception):
 class Producers(World):
     """Files, events, and the sweep that publishes what an importer left."""
 
-    @rule(said=st.lists(changes, min_size=1, max_size=6), stream=st.booleans(), until=cuts, steps=cuts)
-    def file_arrives(self, said: list[Said], stream: bool, until: int, steps: int) -> None:  # noqa: FBT001 - drawn
+    @rule(statements=st.lists(changes, min_size=1, max_size=6), stream=st.booleans(), until=cuts, steps=cuts)
+    def file_arrives(self, statements: list[Statement], stream: bool, until: int, steps: int) -> None:  # noqa: FBT001 - drawn
         """A file comes; its importer may be killed anywhere."""
         file = self._open("csv", stream=stream)
-        file.changes = said
+        file.changes = statements
         self.files.append(file)
         self._import(file, until, steps)
 
@@ -95,14 +95,16 @@ class Producers(World):
             return
         raise AssertionError("an importer with an old checkpoint was let in")
 
-    @rule(said=st.lists(changes, min_size=1, max_size=3), twice=st.booleans())
-    def events_arrive(self, said: list[Said], twice: bool) -> None:  # noqa: FBT001 - hypothesis draws it
+    @rule(statements=st.lists(changes, min_size=1, max_size=3), twice=st.booleans())
+    def events_arrive(self, statements: list[Statement], twice: bool) -> None:  # noqa: FBT001 - hypothesis draws it
         """Events come, perhaps twice because the answer was lost on the way back to their source."""
         for _ in range(1 + twice):
-            fresh = self._hear(None, said)
-            done = self.ledger.intake.accept_events(self.run, [change.change(n) for n, change in enumerate(said)], [])
+            fresh = self._hear(None, statements)
+            done = self.ledger.intake.accept_events(
+                self.run, [change.change(n) for n, change in enumerate(statements)], []
+            )
             assert (
-                fresh <= sum(done.fresh) <= len(said)
+                fresh <= sum(done.fresh) <= len(statements)
             )  # more, if a file that is whole only repeated what another kept back
 
     @precondition(lambda self: any(is_out for _, is_out in self.applied.values()))
@@ -120,9 +122,9 @@ class Producers(World):
         else:
             self.provider.held[where] = "OPTIN"
         now = (self._micros() - to_micros(MORNING)) // 60_000_000
-        said = Said(*where, "OPTOUT", max(now, self._latest(name)) + 60, f"click {next(self.numbers)}")
-        self._hear(None, [said])
-        assert self.ledger.intake.accept_events(self.run, [said.change(0)], []).fresh == (True,)
+        statement = Statement(*where, "OPTOUT", max(now, self._latest(name)) + 60, f"click {next(self.numbers)}")
+        self._hear(None, [statement])
+        assert self.ledger.intake.accept_events(self.run, [statement.change(0)], []).fresh == (True,)
         STATISTICS["opt-outs since others wrote"] += 1
 
     @precondition(lambda self: any(file.whole for file in self.files))

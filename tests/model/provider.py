@@ -23,7 +23,7 @@ class Call:
     """
 
     customer: str
-    says: dict[Slot, str]
+    actions: dict[Slot, str]
     lands_by: float
     writes: Request | None = None
     asked: frozenset[int] = frozenset()
@@ -49,8 +49,8 @@ class LateProvider:
         """Take a call in; it changes nothing before it lands."""
         self.calls += 1
         self.overlaps += any(call.customer == customer for call in self.under_way)
-        says = {(customer, c.slot): c.action.value for c in changes}
-        call = Call(customer, says, now + LATEST, writes, frozenset(c.id for c in changes), number=self.calls)
+        actions = {(customer, c.slot): c.action.value for c in changes}
+        call = Call(customer, actions, now + LATEST, writes, frozenset(c.id for c in changes), number=self.calls)
         self.under_way.append(call)
         return call
 
@@ -58,7 +58,7 @@ class LateProvider:
         """Do what a call says."""
         self.under_way.remove(call)
         if call.writes is None:
-            self.held.update(call.says)
+            self.held.update(call.actions)
         else:
             self.blocklists[call.customer](call.writes)
 

@@ -16,7 +16,7 @@ from consent.guards.fuse import FuseRules, FuseState
 from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import CustomerTask
-from tests.model.changes import OVERLAPPING, Said, Slot
+from tests.model.changes import OVERLAPPING, Slot, Statement
 from tests.model.provider import Call, LateProvider
 from tests.support.providers import blocklist
 from tests.support.providers.blocklist import Errand
@@ -37,7 +37,7 @@ class File:
 
     id: str
     name: str
-    changes: list[Said]
+    changes: list[Statement]
     stream: bool
     read: int = 0
     whole: bool = False
@@ -71,7 +71,7 @@ class World(RuleBasedStateMachine):
         self.provider = LateProvider()
         self.files: list[File] = []
         self.deliveries: list[Delivery] = []
-        self.sources: dict[Said, list[File | None]] = {}
+        self.sources: dict[Statement, list[File | None]] = {}
         self.applied: dict[Slot, tuple[int, bool]] = {}
         self.killed: set[int] = set()
         self.corrected: set[int] = set()
@@ -99,16 +99,16 @@ class World(RuleBasedStateMachine):
             found[str(one.bucket)][one.origin] = one.state
         return {bucket: its for bucket, its in found.items() if its}
 
-    def _hear(self, source: File | None, said: list[Said]) -> int:
+    def _hear(self, source: File | None, statements: list[Statement]) -> int:
         """Note who said these words; return how many are new to the ledger, or kept back by files and now told."""
         new = 0
-        for change in said:
+        for change in statements:
             tells_at_once = source is None or (source.stream and change.action == "OPTOUT")
             new += not self._is_live(change) if tells_at_once else change not in self.sources
             self.sources.setdefault(change, []).append(source)
         return new
 
-    def _is_live(self, change: Said) -> bool:
+    def _is_live(self, change: Statement) -> bool:
         """Whether someone said this word whose words must be told."""
         opts_out = change.action == "OPTOUT"  # the opt-ins of a stream wait until it has been read and checked
         return any(one is None or (one.stream and opts_out) or one.whole for one in self.sources.get(change, ()))

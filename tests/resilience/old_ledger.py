@@ -93,7 +93,7 @@ def canonical(value: dict[str, Any]) -> str:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def said(
+def draw_change(
     draw: random.Random, persons: int
 ) -> tuple[str, str, dict[str, str], str, tuple[str, ...], str, dict[str, str]]:
     """Someone says something: connection, bucket, old address and slot; in truth who it is about, slot, details."""
@@ -139,7 +139,7 @@ def generated(count: int, seed: int) -> OldLedger:
     recorded: list[list[Any]] = []
     known: set[bytes] = set()
     while len(recorded) < count:
-        connection, bucket, address, old_slot, person, slot, more = said(draw, count // 4 + 1)
+        connection, bucket, address, old_slot, person, slot, more = draw_change(draw, count // 4 + 1)
         target = old.target(connection, bucket, address)
         action, since = draw.choice(("OPTIN", "OPTOUT")), MORNING + draw.randrange(20) * 60_000_000
         details, named = canonical(more), draw.random() < 0.1

@@ -36,10 +36,10 @@ def before(tx: Connection) -> None:
     command.upgrade(config, "0017")
     tx.execute(text("INSERT INTO ledger_info (name, value) VALUES ('hash_key', '00')"))
     for number, (connection, address, slot) in enumerate(OLD, 1):
-        said = {"id": number, "connection": connection, "slot": slot, "at": SINCE, "address": canonical(address)}
-        said["key"] = target_key(b"\0", connection, address)
+        values = {"id": number, "connection": connection, "slot": slot, "at": SINCE, "address": canonical(address)}
+        values["key"] = target_key(b"\0", connection, address)
         for statement in _ROWS:
-            tx.execute(text(f"INSERT INTO {statement}"), said)
+            tx.execute(text(f"INSERT INTO {statement}"), values)
 
 
 _ROWS = (

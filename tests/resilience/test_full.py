@@ -90,13 +90,13 @@ def test_a_database_that_lets_no_one_in_is_said_and_costs_nothing(tmp_path: Path
         path = shop.write(rows)
         entry(postgres_database, open_=False)
 
-        code, _, said = shop.run("import", path)
+        code, _, stderr = shop.run("import", path)
 
         assert code == 5
-        assert "not currently accepting connections" in said
+        assert "not currently accepting connections" in stderr
         entry(postgres_database, open_=True)
-        code, found, said = shop.run("run", path)
-        assert code == 0, said
+        code, found, stderr = shop.run("run", path)
+        assert code == 0, stderr
         assert shop.held() == fold(rows)
         assert_balanced(found)
 

@@ -92,8 +92,8 @@ def compare(ledger: Ledger, old: OldLedger) -> None:
 
 def _same_changes(ledger: Ledger, old: OldLedger) -> dict[int, int]:
     """Every change is there as it was said, and persons are apart; return the target of each change."""
-    said = ("import_id", "action", "effective_at", "details", "slot")
-    query = select(changes.c.id, changes.c.target_id, changes.c.state, *(changes.c[name] for name in said))
+    names = ("import_id", "action", "effective_at", "details", "slot")
+    query = select(changes.c.id, changes.c.target_id, changes.c.state, *(changes.c[name] for name in names))
     rows = ledger.database.read(lambda tx: tx.execute(query.order_by(changes.c.id)).all())
     assert [(row[0], *row[3:]) for row in rows] == [
         (c.id, c.import_id, c.action, c.since, c.details, c.slot) for c in old.changes

@@ -77,9 +77,9 @@ def test_customers_that_a_gateway_refuses_stop_no_one(shop: Company, answer: dic
     refuse(shop, answer, POISON)
     started = time.monotonic()
 
-    exit_code, found, said = shop.run("run", shop.write(rows(CUSTOMERS)), timeout=100)
+    exit_code, found, stderr = shop.run("run", shop.write(rows(CUSTOMERS)), timeout=100)
 
-    assert exit_code == 1, said
+    assert exit_code == 1, stderr
     assert_balanced(found)
     assert (found["applied"], found["dead"]) == (CUSTOMERS - 5, 5)
     assert not shop.held().keys() & {(user, "EMAIL", "BULK") for user in POISON}
@@ -99,9 +99,9 @@ def test_refused_customers_who_stand_side_by_side_stop_no_one(shop: Company) -> 
     branch = [str(FIRST + number) for number in range(30)]
     refuse(shop, {"kind": "html", "http_status": 403}, branch)
 
-    exit_code, found, said = shop.run("run", shop.write(rows(300)), timeout=100)
+    exit_code, found, stderr = shop.run("run", shop.write(rows(300)), timeout=100)
 
-    assert exit_code == 1, said
+    assert exit_code == 1, stderr
     assert (found["applied"], found["dead"]) == (270, 30)
 
 
@@ -120,9 +120,9 @@ def test_customers_that_draw_no_answer_stop_no_one(shop: Company, answer: dict[s
     refuse(shop, answer, POISON)
     started = time.monotonic()
 
-    exit_code, found, said = shop.run("run", shop.write(rows(CUSTOMERS)), timeout=100)
+    exit_code, found, stderr = shop.run("run", shop.write(rows(CUSTOMERS)), timeout=100)
 
-    assert exit_code == 1, said
+    assert exit_code == 1, stderr
     assert_balanced(found)
     assert (found["applied"], found["dead"]) == (CUSTOMERS - 5, 5)
     _, letters, _ = shop.run("dead-letters", "list")

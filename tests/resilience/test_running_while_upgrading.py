@@ -42,8 +42,8 @@ def test_a_running_worker_stops_in_words_when_its_ledger_is_migrated(tmp_path: P
     broker = LocalBroker(tmp_path / "broker")
     broker.ensure()
     shop = Company(tmp_path, "http://127.0.0.1:1", {"BROKER_URL": broker.url})
-    code, _, said = shop.run("import", shop.write(shuffled_rows(4, 2)))
-    assert code == 0, said
+    code, _, output = shop.run("import", shop.write(shuffled_rows(4, 2)))
+    assert code == 0, output
     ledger = Ledger(shop.environment()["OPTRELAY_LEDGER_URL"])
     with (tmp_path / "worker.log").open("wb") as log:
         worker = subprocess.Popen(
@@ -80,9 +80,9 @@ def test_a_running_server_ends_when_its_ledger_is_migrated(tmp_path: Path) -> No
         at(ledger, NEWER)
         ledger.close()
 
-        said = server.communicate(timeout=30)[1]
+        output = server.communicate(timeout=30)[1]
     finally:
         server.kill()
         server.communicate()
     assert server.returncode == 2
-    assert "start the newer version" in " ".join(said.split())
+    assert "start the newer version" in " ".join(output.split())

@@ -12,7 +12,7 @@ from consent.ledger.schema import changes, customer_tasks, slots, targets
 from tests.resilience.old_ledger import MORNING, Old, OldLedger, canonical, fill, hashed
 
 
-def said_before(address: dict[str, str], number: int, action: str, since: int, state: str, **more: str) -> list[object]:
+def change_row(address: dict[str, str], number: int, action: str, since: int, state: str, **more: str) -> list[object]:
     """A change of before about a Capillary customer, as arguments for `ledger_with`."""
     return [address, number, action, MORNING + since, state, more]
 
@@ -67,15 +67,15 @@ def test_an_opt_out_that_names_no_one_is_sent_as_it_is_meant(
     empty_ledger_url: str, written: dict[str, str], meant: str
 ) -> None:
     """A person whose address came with an invisible character stays opted in, and every later opt-out goes astray."""
-    ledger = ledger_with(empty_ledger_url, [said_before(written, 1, "OPTOUT", 5, "applied")])
+    ledger = ledger_with(empty_ledger_url, [change_row(written, 1, "OPTOUT", 5, "applied")])
     assert standing_in(ledger) == [(f"{meant} in INSTORE", "pending", None, 1)]
 
 
 def test_an_address_that_was_right_is_kept_as_it_is(empty_ledger_url: str) -> None:
     """An update calls for everybody whose address has a capital letter or a +, or is someone else from then on."""
     mobile = {**email("+447700900123"), "identifier_name": "mobile"}
-    changes = [said_before(email("Ann@Example.com"), 1, "OPTOUT", 5, "applied")]
-    changes += [said_before(mobile, 2, "OPTOUT", 5, "applied")]
+    changes = [change_row(email("Ann@Example.com"), 1, "OPTOUT", 5, "applied")]
+    changes += [change_row(mobile, 2, "OPTOUT", 5, "applied")]
     assert standing_in(ledger_with(empty_ledger_url, changes)) == [
         ("Ann@Example.com in INSTORE", "applied", "OPTOUT", 0),
         ("+447700900123 in INSTORE", "applied", "OPTOUT", 0),
@@ -85,10 +85,10 @@ def test_an_address_that_was_right_is_kept_as_it_is(empty_ledger_url: str) -> No
 def test_the_address_by_which_a_person_was_found_is_kept(empty_ledger_url: str) -> None:
     """A person is looked up in the source that knew no one, since that came first: each opt-out dies from then on."""
     changes = [
-        said_before(email("Ann@example.com", "FACEBOOK"), 1, "OPTOUT", 5, "dead", source_name="FACEBOOK"),
-        said_before(email("ann@example.com"), 2, "OPTOUT", 4, "applied"),
-        said_before(email("bob@example.com", "FACEBOOK"), 3, "OPTOUT", 5, "dead", source_name="FACEBOOK"),
-        said_before(email("eve@example.com", "FACEBOOK"), 4, "OPTOUT", 5, "applied", source_name="FACEBOOK"),
+        change_row(email("Ann@example.com", "FACEBOOK"), 1, "OPTOUT", 5, "dead", source_name="FACEBOOK"),
+        change_row(email("ann@example.com"), 2, "OPTOUT", 4, "applied"),
+        change_row(email("bob@example.com", "FACEBOOK"), 3, "OPTOUT", 5, "dead", source_name="FACEBOOK"),
+        change_row(email("eve@example.com", "FACEBOOK"), 4, "OPTOUT", 5, "applied", source_name="FACEBOOK"),
     ]
     assert [address for address, *_ in standing_in(ledger_with(empty_ledger_url, changes))] == [
         "ann@example.com in INSTORE",
@@ -100,7 +100,7 @@ def test_the_address_by_which_a_person_was_found_is_kept(empty_ledger_url: str) 
 def test_an_opt_out_that_waits_is_not_overtaken_by_one_that_died(empty_ledger_url: str) -> None:
     """An opt-out that was about to be sent is dropped, for the same under another spelling, which was refused."""
     changes = [
-        said_before(email("ann@example.com"), 1, "OPTOUT", 4, "pending"),
-        said_before(email("Ann@example.com"), 2, "OPTOUT", 5, "dead"),
+        change_row(email("ann@example.com"), 1, "OPTOUT", 4, "pending"),
+        change_row(email("Ann@example.com"), 2, "OPTOUT", 5, "dead"),
     ]
     assert standing_in(ledger_with(empty_ledger_url, changes)) == [("ann@example.com in INSTORE", "pending", None, 1)]

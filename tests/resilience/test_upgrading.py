@@ -80,15 +80,15 @@ def test_dead_letters_of_an_older_ledger_are_found(empty_ledger_url: str) -> Non
 def test_changes_of_an_older_ledger_are_known_again(empty_ledger_url: str) -> None:
     """An update changes how a change is known: what was said is a duplicate, and its former id finds it."""
     ledger = Ledger(empty_ledger_url)
-    said = ConsentChange("capillary", {"user_id": "9"}, "EMAIL", Action.OPTOUT, 1)
-    target = target_key(b"\0", "capillary", said.address)
-    former = dedupe_key(b"\0", target, said)
+    change = ConsentChange("capillary", {"user_id": "9"}, "EMAIL", Action.OPTOUT, 1)
+    target = target_key(b"\0", "capillary", change.address)
+    former = dedupe_key(b"\0", target, change)
     ledger.database.write(lambda tx: _old_change(tx, target, former), checked=False)
 
     assert ledger.maintenance.migrate() is True
 
     run = ledger.intake.open_import(ImportSource("http", "run", "run", 0, None, stream=True)).import_id
-    again = ledger.intake.accept_events(run, [said, replace(said, slot="MOBILE")], [])
+    again = ledger.intake.accept_events(run, [change, replace(change, slot="MOBILE")], [])
     assert again.fresh == (False, True)
     found = ledger.queries.find_change(former.hex())
     assert found is not None

@@ -28,8 +28,8 @@ def shop(tmp_path: Path) -> Iterator[Company]:
 
 def refused(shop: Company, command: str) -> None:
     """The run ends with exit code 2 and says what is wrong with which file."""
-    code, _, said = shop.run("run", shop.write(shuffled_rows(3, 3)))
-    assert (code, command in said) == (2, True), said
+    code, _, stderr = shop.run("run", shop.write(shuffled_rows(3, 3)))
+    assert (code, command in stderr) == (2, True), stderr
 
 
 def test_a_link_in_place_of_the_folder_of_a_run_is_refused(shop: Company, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_user_without_a_name_has_a_number() -> None:
     """In a container that runs as any uid, no dead letter can be replayed: no one has a name to be noted."""
     ask = "import os, pwd; from consent.files import user_name; os.setuid(54321); print(user_name())"
     clean = {name: value for name, value in os.environ.items() if name not in {"LOGNAME", "USER", "LNAME", "USERNAME"}}
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", ask],
         env=clean,
         capture_output=True,
@@ -136,7 +136,7 @@ def test_a_user_without_a_name_has_a_number() -> None:
         cwd=Path(__file__).parents[2],
     )
 
-    assert said.stdout.strip() == "uid 54321"
+    assert done.stdout.strip() == "uid 54321"
     assert user_name()
 
 

@@ -61,9 +61,9 @@ def test_the_same_file_twice_is_one_file(tmp_path: Path) -> None:
         (tmp_path / "nightly.csv").write_text(HEADER + "387006417,EMAIL,BULK,OPTOUT,2026-11-20T08:30:00Z\n")
         _, first, _ = shop.run("run", "nightly.csv")
 
-        code, second, said = shop.run("run", "nightly.csv")
+        code, second, stderr = shop.run("run", "nightly.csv")
 
         assert code == 0
         assert second["import"] == first["import"]
-        assert "recorded before" in said
+        assert "recorded before" in stderr
         assert shop.stats()["calls"] == 1

@@ -25,9 +25,9 @@ def test_a_bad_row_harms_only_itself_and_can_be_fixed(tmp_path: Path) -> None:
         assert (row["_line"], row["_column"], row["_code"]) == ("3", "channel", "unknown_value")
 
         rejects.write_text(rejects.read_text().replace("FAX", "MOBILE"))
-        code, found, said = shop.run("run", rejects)
+        code, found, stderr = shop.run("run", rejects)
 
-        assert code == 0, said
+        assert code == 0, stderr
         assert shop.held()["387006418", "MOBILE", "BULK"] == "OPTOUT"
         assert_balanced(found)
 
@@ -47,9 +47,9 @@ def test_a_dead_letter_says_why_and_can_be_replayed(tmp_path: Path) -> None:
 
         shop.fix()
         shop.run("dead-letters", "replay", str(letter["id"]), "--yes", "--why", "the customer exists now")
-        code, _, said = shop.run("run")
+        code, _, stderr = shop.run("run")
 
-        assert code == 0, said
+        assert code == 0, stderr
         assert shop.held()["387006419", "EMAIL", "BULK"] == "OPTOUT"
         assert shop.run("dead-letters", "list")[1] == []
 
@@ -76,9 +76,9 @@ def test_looking_first_changes_nothing(tmp_path: Path) -> None:
     with company(tmp_path) as shop:
         (tmp_path / "nightly.csv").write_text(HEADER + GOOD + GOOD.replace("EMAIL", "FAX"))
 
-        code, found, said = shop.run("run", "nightly.csv", "--dry-run")
+        code, found, stderr = shop.run("run", "nightly.csv", "--dry-run")
 
-        assert code in (0, 1), said
+        assert code in (0, 1), stderr
         assert (found["rows"], found["rejected"], found["calls"]) == (2, 1, 1)
         assert shop.stats()["calls"] == 0
         assert not (tmp_path / "nightly.csv.rejects.csv").exists()

@@ -115,10 +115,10 @@ def test_a_raw_export_is_delivered_by_one_command(tmp_path: Path, name: str) -> 
     with exporting(tmp_path, *FEEDS.values()) as shop:
         _write(shop, file, content)
 
-        code, found, said = shop.run("run", file)
+        code, found, stderr = shop.run("run", file)
 
-        assert code == 0, said
-        assert f"read as the feed {name}" in said
+        assert code == 0, stderr
+        assert f"read as the feed {name}" in stderr
         assert (found["skipped"], found["rejected"]) == (skipped, 0)
         assert_balanced(found)
         assert shop.blocked() == blocked
@@ -152,12 +152,12 @@ def test_a_strange_export_needs_one_command_after_map(tmp_path: Path, name: str)
     file, content, blocked, skipped = STORIES[name]
     with exporting(tmp_path) as shop:
         _write(shop, file, content)
-        code, mapped, said = shop.run("map", file, "--yes", "--name", name, *MAPPING[name])
-        assert (code, mapped["written"]) == (0, True), (mapped, said)
+        code, mapped, stderr = shop.run("map", file, "--yes", "--name", name, *MAPPING[name])
+        assert (code, mapped["written"]) == (0, True), (mapped, stderr)
 
-        code, found, said = shop.run("run", file)
+        code, found, stderr = shop.run("run", file)
 
-        assert code == 0, said
+        assert code == 0, stderr
         assert found["skipped"] == skipped
         assert_balanced(found)
         assert shop.blocked() == blocked
@@ -172,9 +172,9 @@ def test_a_bad_row_is_fixed_in_the_words_of_its_export(tmp_path: Path) -> None:
 
         rejects = tmp_path / "contacts.csv.rejects.csv"
         rejects.write_text(rejects.read_text().replace("maybe", "TRUE"))
-        code, found, said = shop.run("run", rejects)
+        code, found, stderr = shop.run("run", rejects)
 
-        assert code == 0, said
+        assert code == 0, stderr
         assert_balanced(found)
         assert shop.blocked() == {"ann@example.com", "bob@example.com"}
 

@@ -34,10 +34,10 @@ def test_an_archive_of_a_workbook_and_json_lines_is_delivered(tmp_path: Path) ->
             packed.writestr("crm/changes.ndjson", "".join(json.dumps(one) + "\n" for one in lines) + "{broken\n")
         os.utime(path, (time.time() - 60,) * 2)
 
-        code, found, said = shop.run("run", path, "--workers", "1")
+        code, found, stderr = shop.run("run", path, "--workers", "1")
         _, again, _ = shop.run("run", path, "--workers", "1")
 
-        assert code == 1, said
+        assert code == 1, stderr
         assert_balanced(found)
         assert [(one["file"].rpartition("export.zip")[2], one["state"]) for one in found["files"]] == [
             ("/contacts.xlsx", "recorded"),

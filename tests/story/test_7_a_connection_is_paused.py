@@ -29,10 +29,10 @@ def test_opt_ins_are_paused_then_all_and_then_all_is_delivered(tmp_path: Path) -
         code, paused, _ = shop.run("pause", "capillary", "--only", "optins", "--why", "welcome mails")
         assert (code, paused["paused"], paused["pause"]["only"]) == (0, True, "optins")
 
-        code, _, said = shop.run("run")
+        code, _, stderr = shop.run("run")
         assert code == 4
-        assert "opt-ins are paused by" in said
-        assert "(welcome mails): `optrelay resume capillary`" in said.replace("\n", " ")
+        assert "opt-ins are paused by" in stderr
+        assert "(welcome mails): `optrelay resume capillary`" in stderr.replace("\n", " ")
         assert set(shop.held().items()) == set(fold(rows("OPTOUT", range(20))).items())
         assert (bucket(shop)["pending"], bucket(shop)["limited_by"]) == (20, "pause")
 
@@ -43,9 +43,9 @@ def test_opt_ins_are_paused_then_all_and_then_all_is_delivered(tmp_path: Path) -
 
         assert shop.run("pause", "capillary", "--why", "maintenance")[0] == 0
         last = rows("OPTOUT", range(40, 45), 3)
-        code, _, said = shop.run("run", shop.write(last, "last.csv"))
+        code, _, stderr = shop.run("run", shop.write(last, "last.csv"))
         assert code == 4
-        assert "maintenance" in said
+        assert "maintenance" in stderr
         assert shop.stats()["calls"] == calls["calls"]
         [late] = shop.run("deadlines")[1]["buckets"]
         assert late["paused"]["why"] == "maintenance"
@@ -62,8 +62,8 @@ def test_a_run_stops_within_seconds_and_a_pause_outlives_it(tmp_path: Path) -> N
     """A run that is under way settles what it holds and ends; a killed one forgets nothing, not even the pause."""
     with company(tmp_path) as shop:
         shop.settings["CONNECTIONS__CAPILLARY__RATE"] = "20/second"
-        said = rows("OPTOUT", range(400))
-        process = shop.start("run", shop.write(said))
+        changes = rows("OPTOUT", range(400))
+        process = shop.start("run", shop.write(changes))
         while not shop.held():
             time.sleep(0.1)
         assert shop.run("pause", "capillary", "--why", "stop")[0] == 0
@@ -83,7 +83,7 @@ def test_a_run_stops_within_seconds_and_a_pause_outlives_it(tmp_path: Path) -> N
         shop.settings["CONNECTIONS__CAPILLARY__RATE"] = "100000/second"
         assert shop.run("resume", "capillary", "--why", "go")[0] == 0
         assert shop.run("run")[0] == 0
-        assert shop.held() == fold(said)
+        assert shop.held() == fold(changes)
 
 
 def test_what_cannot_be_paused_is_refused(tmp_path: Path) -> None:

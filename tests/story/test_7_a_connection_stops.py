@@ -9,17 +9,17 @@ import pytest
 from standardwebhooks import Webhook
 
 from tests.support.company import PASSWORD, company
-from tests.support.servers.local_server import Says, serving
+from tests.support.servers.local_server import ServerAnswer, serving
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-SAID = datetime.now(UTC) - timedelta(hours=1)
-ROW = {"channel": "EMAIL", "priority": "BULK", "action": "OPTOUT", "effective_at": f"{SAID:%Y-%m-%dT%H:%M:%SZ}"}
+SINCE = datetime.now(UTC) - timedelta(hours=1)
+ROW = {"channel": "EMAIL", "priority": "BULK", "action": "OPTOUT", "effective_at": f"{SINCE:%Y-%m-%dT%H:%M:%SZ}"}
 
 
 @pytest.mark.waits
 def test_one_notice_when_it_stops_and_one_when_it_goes_on(tmp_path: Path) -> None:
     """Two nightly runs meet the refusal; the receiver checks each signature, and no message names a person."""
-    with serving(lambda _: Says(204)) as pager, company(tmp_path) as shop:
+    with serving(lambda _: ServerAnswer(204)) as pager, company(tmp_path) as shop:
         shop.settings |= {"NOTIFY": f"{pager.url}/hook", "NOTIFY_SECRET": SECRET, "HEARTBEAT_URL": f"{pager.url}/beat"}
         shop.settings["CONNECTIONS__CAPILLARY__PASSWORD"] = "changed-at-the-provider"
         path = shop.write([ROW | {"user_id": str(500_000_000 + n)} for n in range(5)])

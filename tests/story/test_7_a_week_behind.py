@@ -11,8 +11,13 @@ from tests.support.company import company
 def test_a_backlog_of_a_week_says_so_on_its_first_day(tmp_path: Path) -> None:
     """At 18 calls an hour 3,000 opt-outs of this morning take a week; Gmail wants them honoured within 48 hours."""
     morning = datetime.now(UTC) - timedelta(hours=1)
-    said = {"channel": "EMAIL", "priority": "BULK", "action": "OPTOUT", "effective_at": f"{morning:%Y-%m-%dT%H:%M:%SZ}"}
-    rows = [{"user_id": str(387006000 + n)} | said for n in range(3_000)]
+    fields = {
+        "channel": "EMAIL",
+        "priority": "BULK",
+        "action": "OPTOUT",
+        "effective_at": f"{morning:%Y-%m-%dT%H:%M:%SZ}",
+    }
+    rows = [{"user_id": str(387006000 + n)} | fields for n in range(3_000)]
     with company(tmp_path) as shop:
         shop.settings["CONNECTIONS__CAPILLARY__RATE"] = "18/hour"
         file = shop.write(rows, "unsubscribed.csv")

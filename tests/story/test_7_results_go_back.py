@@ -24,9 +24,9 @@ def test_a_crm_reads_results_beside_its_rows_and_a_warehouse_follows(tmp_path: P
         (tmp_path / "export.csv").write_text(HEADER + ROWS)
         _, found, _ = shop.run("run", "export.csv")
 
-        code, answer, said = shop.run("results", "latest", "export.csv", "--output", "export.results.csv")
+        code, answer, stderr = shop.run("results", "latest", "export.csv", "--output", "export.results.csv")
 
-        assert code == 0, said
+        assert code == 0, stderr
         path = tmp_path / "export.results.csv"
         assert path.stat().st_mode & 0o777 == 0o600
         rows = list(csv.DictReader(path.read_text().splitlines()))

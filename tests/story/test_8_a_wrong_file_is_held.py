@@ -38,8 +38,8 @@ def test_a_file_that_would_opt_people_in_again(tmp_path: Path) -> None:
         assert (code, held["slots"]) == (3, {"all": 35, "optins": 30, "optouts": 5})
 
         why = ("--why", "CRM says the opt-ins are an old export")
-        code, _, said = shop.run("approve", held["import"], *why, "--expect", "35", "--only", "optouts")
-        assert (code, "5 slots now" in said) == (2, True)
+        code, _, stderr = shop.run("approve", held["import"], *why, "--expect", "35", "--only", "optouts")
+        assert (code, "5 slots now" in stderr) == (2, True)
         code, done, _ = shop.run("approve", held["import"], *why, "--expect", "5", "--only", "optouts")
         assert (code, done["changes"]) == (0, 5)
         shop.run("run")
@@ -65,9 +65,9 @@ def test_a_guard_is_switched_off_for_one_file_and_says_why(tmp_path: Path) -> No
         assert shop.run("run", again, "--guard-off", "resurrects")[0] == 2
         assert shop.run("run", again, "--guard-off", "resurrect", "--why", "they signed up again")[0] == 2
 
-        code, found, said = shop.run("run", again, "--guard-off", "resurrects", "--why", "they signed up again")
+        code, found, stderr = shop.run("run", again, "--guard-off", "resurrects", "--why", "they signed up again")
 
-        assert (code, found["applied"]) == (0, 30), said
+        assert (code, found["applied"]) == (0, 30), stderr
         assert set(shop.held().values()) == {"OPTIN"}
 
 
@@ -81,10 +81,10 @@ def test_a_feed_has_limits_of_its_own(tmp_path: Path) -> None:
         shop.settings["CONFIG"] = str(config)
         shop.run("run", shop.write(rows("OPTOUT", 20, range(387006000, 387006003)), "lax-1.csv"))
 
-        lax, _, said = shop.run("run", shop.write(rows("OPTIN", 21, range(387006000, 387006001)), "lax-2.csv"))
+        lax, _, stderr = shop.run("run", shop.write(rows("OPTIN", 21, range(387006000, 387006001)), "lax-2.csv"))
         strict, found, _ = shop.run("run", shop.write(rows("OPTIN", 21, range(387006001, 387006002)), "strict-2.csv"))
 
-        assert (lax, strict) == (0, 3), said
+        assert (lax, strict) == (0, 3), stderr
         assert [one["guard"] for one in found["guards"]] == ["resurrects"]
 
 
@@ -101,8 +101,8 @@ def test_a_file_must_keep_what_its_manifest_promises(tmp_path: Path) -> None:
             ({"rows": True}, "a number"),
         ):
             manifest.write_text(json.dumps(promise))
-            code, _, said = shop.run("run", path)
-            assert (code, message in said) == (2, True), said
+            code, _, stderr = shop.run("run", path)
+            assert (code, message in stderr) == (2, True), stderr
         manifest.write_text(json.dumps({"rows": 2}))
 
         code, found, _ = shop.run("run", path)
@@ -121,9 +121,9 @@ def test_a_mistaken_file_is_undone_and_corrected_in_one_step(tmp_path: Path) -> 
         instead = ("--replaces", wrong["import"])
         assert shop.run("run", fixed, *instead)[0] == 2  # it must say why
 
-        code, found, said = shop.run("run", fixed, *instead, "--why", "two of the three had not agreed")
+        code, found, stderr = shop.run("run", fixed, *instead, "--why", "two of the three had not agreed")
 
-        assert code == 0, said
+        assert code == 0, stderr
         assert (found["accepted"], found["duplicates"]) == (1, 0)
         held = {user: action for (user, _, _), action in shop.held().items()}
         assert held == {"387006000": "OPTIN", "387006001": "OPTOUT", "387006002": "OPTOUT"}
@@ -138,20 +138,20 @@ def test_a_withdrawn_or_undone_file_says_how_it_is_recorded_after_all(tmp_path: 
         _, held, _ = shop.run("run", again)
         shop.run("withdraw", held["import"], "--why", "an old export")
 
-        code, found, said = shop.run("run", again)
+        code, found, stderr = shop.run("run", again)
 
-        assert (code, "30 of its changes were withdrawn" in said, "--replaces" in said) == (0, True, True), said
+        assert (code, "30 of its changes were withdrawn" in stderr, "--replaces" in stderr) == (0, True, True), stderr
         assert "withdrawn" in found["files"][0]["reason"]
         assert set(shop.held().values()) == {"OPTOUT"}
         instead = ("--replaces", held["import"], "--why", "it was right")
-        code, found, said = shop.run("run", again, *instead)
-        assert (code, found["held"]) == (3, 30), said  # the guards look at it as at any other
+        code, found, stderr = shop.run("run", again, *instead)
+        assert (code, found["held"]) == (3, 30), stderr  # the guards look at it as at any other
         shop.run("approve", found["import"], "--why", "checked with CRM")
         shop.run("run")
         assert set(shop.held().values()) == {"OPTIN"}
         shop.run("undo", found["import"], "--why", "it was wrong")
-        _, _, said = shop.run("run", again, *instead)
-        assert f"it was undone. To record it after all, give --replaces {found['import']}" in said
+        _, _, stderr = shop.run("run", again, *instead)
+        assert f"it was undone. To record it after all, give --replaces {found['import']}" in stderr
 
 
 def test_with_four_eyes_the_command_line_opts_no_one_in(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_with_four_eyes_the_command_line_opts_no_one_in(tmp_path: Path) -> None:
         ]
 
         assert [code for code, *_ in refused] == [2, 2, 2]
-        assert all("FOUR_EYES" in said for *_, said in refused)
+        assert all("FOUR_EYES" in message for *_, message in refused)
         assert shop.run("undo", outs["import"], "--opt-in-again", "--dry-run")[0] == 0
         assert shop.run("withdraw", held["import"], *why)[0] == 0
         shop.run("run")
@@ -205,9 +205,9 @@ def test_a_wrong_account_holds_the_rest_of_its_file_and_no_other(tmp_path: Path)
         wrong, right = opted_out(510_000_000, 5_000), opted_out(520_000_000, 40)
         shop.fault(kind="error", users=["510*"], code=8011)
 
-        code, both, said = shop.run("run", shop.write(wrong, "shops.csv"), shop.write(right, "web.csv"))
+        code, both, stderr = shop.run("run", shop.write(wrong, "shops.csv"), shop.write(right, "web.csv"))
 
-        assert code == 3, said
+        assert code == 3, stderr
         shops, web = both["imports"]
         assert (web["applied"], web["sealed"]) == (40, True)
         assert LIMIT <= shops["dead"] <= LIMIT + 2 * UNDER_WAY

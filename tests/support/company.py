@@ -78,11 +78,11 @@ class Company:
         """Run the optrelay command with --json to its end; return exit code, what it printed, and what it said."""
         process = self.start(*arguments, "--json")
         try:
-            out, said = process.communicate(timeout=timeout)
+            out, stderr = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-        return process.returncode, json.loads(out) if out.strip() else None, said
+        return process.returncode, json.loads(out) if out.strip() else None, stderr
 
     def fault(self, **order: Any) -> None:
         """Order a fault at the provider."""

@@ -25,7 +25,7 @@ OPT_OUT = {"user_id": "387006417", "channel": "EMAIL", "priority": "BULK", "acti
 MORNING = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 
 
-def said(body: Any, **headers: str) -> list[EventChange | RowError]:
+def parsed(body: Any, **headers: str) -> list[EventChange | RowError]:
     """What an event says, given as JSON unless it is bytes already."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return event_parser.read(Event(body if isinstance(body, bytes) else json.dumps(body).encode(), named))
@@ -64,9 +64,9 @@ class Taker:
         return [datetime.fromtimestamp(one / 1_000_000, UTC) for one in found]
 
 
-def event(said: Any, **more: Any) -> Event:
+def event(content: Any, **more: Any) -> Event:
     """An event that was published this morning."""
-    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return replace(Event(body, since=MORNING), **more)
 
 

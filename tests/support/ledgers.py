@@ -84,7 +84,7 @@ def night(minute: int, customers: int = 1_500) -> Iterator[ConsentChange]:
     return (change_of(str(n), minute=minute) for n in range(1, customers + 1))
 
 
-def said(ledger: Ledger, *changes: ConsentChange) -> None:
+def record_event(ledger: Ledger, *changes: ConsentChange) -> None:
     """What someone has just said, one event each."""
     ledger.intake.accept_events(run_of(ledger, f"run {next(_fingerprint)}"), changes, [])
 

@@ -50,8 +50,10 @@ class WordyRow(PersonRow):
         """Name the channel, or something endless."""
         odds = random.Random(1)
         endless = (chr(odds.randrange(0x4E00, 0x9FFF)) for _ in range(4_000))
-        said = super().changes()
-        return said._replace(slots=(said.slots[0]._replace(slot="".join(endless)),)) if self.reason == "long" else said
+        found = super().changes()
+        return (
+            found._replace(slots=(found.slots[0]._replace(slot="".join(endless)),)) if self.reason == "long" else found
+        )
 
 
 ROWS: dict[str, type[ConsentRow]] = {"crm": PersonRow}

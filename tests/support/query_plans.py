@@ -20,7 +20,7 @@ def plans(engine: Engine, statements: list[tuple[str, object]], *, by_key: bool 
     return found
 
 
-def said(engine: Engine) -> list[tuple[str, object]]:
+def log_statements(engine: Engine) -> list[tuple[str, object]]:
     """Listen to what is said to the database from now on."""
     statements: list[tuple[str, object]] = []
 

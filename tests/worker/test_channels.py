@@ -21,7 +21,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.telemetry.notices import Message
 from consent.settings import Settings
 from tests.support.clock import Clock
-from tests.support.servers.local_server import Asked, Says, serving
+from tests.support.servers.local_server import Asked, ServerAnswer, serving
 from worker import channels
 from worker.channels import NoticeSender, channels_of
 
@@ -60,7 +60,7 @@ def drain(ledger: Ledger, *urls: str) -> int:
 
 def test_a_receiver_that_was_down_or_answered_500_gets_it_later(ledger: Ledger, clock: Clock) -> None:
     """Nothing listens, then a proxy fails, then it is taken: with one id, and a signature that holds each time."""
-    answers = iter((Says(500), Says(302, headers={"Location": "/elsewhere"}), Says(200)))
+    answers = iter((ServerAnswer(500), ServerAnswer(302, headers={"Location": "/elsewhere"}), ServerAnswer(200)))
     assert drain(ledger, "http://127.0.0.1:1/hook") == 0
     with serving(lambda _: next(answers)) as receiver:
         sent = []
@@ -78,8 +78,8 @@ def test_a_receiver_that_was_down_or_answered_500_gets_it_later(ledger: Ledger, 
 
 def test_only_the_channel_that_failed_is_tried_again(ledger: Ledger, clock: Clock) -> None:
     """The other one has it already."""
-    broken = iter((Says(503), Says(200)))
-    with serving(lambda _: Says(200)) as well, serving(lambda _: next(broken)) as ill:
+    broken = iter((ServerAnswer(503), ServerAnswer(200)))
+    with serving(lambda _: ServerAnswer(200)) as well, serving(lambda _: next(broken)) as ill:
         assert drain(ledger, well.url, ill.url) == 0
         clock.forward(30)
         assert drain(ledger, well.url, ill.url) == 1
@@ -93,10 +93,10 @@ def test_a_slow_receiver_is_given_up_and_holds_up_no_one(
     monkeypatch.setattr(channels, "SECONDS", 0.3)
     ended, asked = threading.Event(), threading.Event()
 
-    def slow(_: Asked) -> Says:
+    def slow(_: Asked) -> ServerAnswer:
         asked.set()
         ended.wait(20)
-        return Says(200)
+        return ServerAnswer(200)
 
     with serving(slow) as receiver:
         sender = NoticeSender(settings_for(receiver.url), ledger)
@@ -116,7 +116,7 @@ def test_a_sender_that_is_killed_before_it_noted_sends_it_again_with_the_same_id
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The receiver sees it twice, and knows by the id that it is one."""
-    with serving(lambda _: Says(200)) as receiver:
+    with serving(lambda _: ServerAnswer(200)) as receiver:
         with monkeypatch.context() as patch:
             patch.setattr(ledger.notices, "note_sent", _killed)
             with pytest.raises(KeyboardInterrupt):
@@ -137,11 +137,11 @@ def test_a_process_that_is_killed_while_it_sends_leaves_the_message_to_the_next(
     senders: list[subprocess.Popen[bytes]] = []
     started = threading.Event()
 
-    def kill(_: Asked) -> Says:
+    def kill(_: Asked) -> ServerAnswer:
         started.wait(30)
         if senders:
             senders.pop().kill()
-        return Says(200)
+        return ServerAnswer(200)
 
     with serving(kill) as receiver:
         own = {"OPTRELAY_NOTIFY": receiver.url, "OPTRELAY_NOTIFY_SECRET": SECRET, "OPTRELAY_LEDGER_URL": address}
@@ -173,7 +173,7 @@ def _killed(*_: object, **__: object) -> None:
 
 def test_apprise_takes_an_address_of_its_own(ledger: Ledger) -> None:
     """Its JSON channel stands for all of them: the same words, without a signature."""
-    with serving(lambda _: Says(200)) as receiver:
+    with serving(lambda _: ServerAnswer(200)) as receiver:
         assert drain(ledger, f"apprise+json://{receiver.url.removeprefix('http://')}/hook") == 1
     assert b"refuses our credentials" in receiver.asked[0].body
 
@@ -206,11 +206,11 @@ def test_a_receiver_that_hangs_holds_up_no_other(ledger: Ledger, clock: Clock, m
         ledger.notices.observe([f"kind{number}"], {f"kind{number}:x": (f"kind{number}", "words")})
     ended = threading.Event()
 
-    def hang(_: Asked) -> Says:
+    def hang(_: Asked) -> ServerAnswer:
         ended.wait(20)
-        return Says(200)
+        return ServerAnswer(200)
 
-    with serving(hang) as hanging, serving(lambda _: Says(200)) as well:
+    with serving(hang) as hanging, serving(lambda _: ServerAnswer(200)) as well:
         assert drain(ledger, hanging.url, well.url) == 0
         assert len(well.asked) == 5
         assert len(hanging.asked) == 1, "it is asked again later, and not with each message"
@@ -229,7 +229,7 @@ def test_a_channel_that_breaks_ends_no_sender(ledger: Ledger, clock: Clock, monk
             raise broken.pop()  # type: ignore[misc]
         return ""
 
-    with serving(lambda _: Says(200)) as receiver, monkeypatch.context() as patch:
+    with serving(lambda _: ServerAnswer(200)) as receiver, monkeypatch.context() as patch:
         patch.setattr(channels.Webhook, "send", send)
         assert drain(ledger, receiver.url) == 0
         clock.forward(3600)
@@ -238,7 +238,7 @@ def test_a_channel_that_breaks_ends_no_sender(ledger: Ledger, clock: Clock, monk
 
 def test_a_sender_whose_thread_has_died_is_started_again(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else no notice would be sent any more until the sweep is restarted, and nothing would tell."""
-    with serving(lambda _: Says(200)) as receiver:
+    with serving(lambda _: ServerAnswer(200)) as receiver:
         sender = NoticeSender(settings_for(receiver.url), ledger)
         with monkeypatch.context() as patch:
             patch.setattr(NoticeSender, "_run", lambda _: None)

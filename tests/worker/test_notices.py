@@ -155,8 +155,8 @@ def test_a_backlog_that_does_not_fall_is_told_until_it_falls(tmp_path: Path, mon
 
 def test_a_long_pause_of_opt_outs_is_told_until_it_ends(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a quarter of the shortest deadline, which is 48 hours; a pause of opt-ins is not."""
-    said = replace(change_of("ann"), effective_at=ledger.now())
-    imported(ledger, said)
+    change = replace(change_of("ann"), effective_at=ledger.now())
+    imported(ledger, change)
     ledger.pauses.pause("capillary", None, only_optins=True, who="bob", why="a test")
     hours = 3_600_000_000
     later = ledger.now() + 13 * hours

@@ -53,8 +53,10 @@ def test_what_rejected_events_said_is_forgotten_after_its_time(parts: WorkerCont
     now, days = parts.ledger.now, parts.settings.keep_rejected_events
     for place, age in (("old", days + 1), ("young", days - 1)):
         parts.ledger.now = lambda age=age: int(now() - age * 86_400_000_000)
-        said = EventContent(b"{oops", 5)
-        parts.ledger.intake.accept_events(run, [], [RejectedRow(len(place), None, "bad_json", "no JSON", place, said)])
+        content = EventContent(b"{oops", 5)
+        parts.ledger.intake.accept_events(
+            run, [], [RejectedRow(len(place), None, "bad_json", "no JSON", place, content)]
+        )
     parts.ledger.now = now
 
     sweep(parts)

@@ -130,9 +130,9 @@ class IncomingBatch:
         since_of: dict[bytes, int] = dict(bulk(tx).select_changes("dedupe_key, effective_at", self.target_of.items()))
         self.known = set(since_of)
         if self.aliases and (others := bulk(tx).select_changes(_ALIAS_FACTS, self.target_of_aliases)):
-            recorded = {(key, target): tuple(said) for key, target, *said in others}
+            recorded = {(key, target): tuple(facts) for key, target, *facts in others}
             self.rows = [self._by_its_alias(row, recorded) for row in self.rows]
-            since_of |= {key: said[3] for (key, _), said in recorded.items()}
+            since_of |= {key: facts[3] for (key, _), facts in recorded.items()}
         self._tell_apart(tx, since_of)
 
     def _by_its_alias(self, row: Row, recorded: Mapping[tuple[bytes, int | None], Row]) -> Row:
@@ -282,6 +282,6 @@ def _is_restated(row: Row, held: Row) -> bool:
 
 def _alias(keys: Keys, target: bytes, change: ConsentChange) -> _Alias | None:
     if change.recorded_as is not None:
-        said = parse_public_id(change.recorded_as)
-        return None if said is None else _Alias(said[1], exactly=True)
+        parsed = parse_public_id(change.recorded_as)
+        return None if parsed is None else _Alias(parsed[1], exactly=True)
     return _Alias(keys.without_sender(target, change), exactly=False) if change.sender else None

@@ -65,11 +65,11 @@ def _others(meant: _Meant, reassert: ReassertTerms) -> Select[Any]:
     A no-op arrives after its slot's newest, so that a tie is its own. It has no value, nor must the newest have one.
     """
     newest = (changes.c.value == "", changes.c.state.in_(SETTLED_WELL))
-    says = (slots.c.newest_action == noop_changes.c.action, slots.c.confirmed == noop_changes.c.action)
+    agrees = (slots.c.newest_action == noop_changes.c.action, slots.c.confirmed == noop_changes.c.action)
     sent = or_(reassert.is_fresh(noop_changes), reassert.is_always_sent(noop_changes))
     is_noop = and_(
         *newest,
-        *says,
+        *agrees,
         is_not_older(noop_changes),
         slots.c.newest_key.is_distinct_from(noop_changes.c.dedupe_key),
         ~sent,

@@ -89,13 +89,13 @@ class ChangeQueries(LedgerPart):
 
     def find_change(self, id_: str) -> ChangeReport | None:
         """Return what became of the change with this public id, or None if there is none; raise LedgerUnavailable."""
-        if (said := parse_public_id(id_)) is None:
+        if (parsed := parse_public_id(id_)) is None:
             return None
-        former = changes.c.id.in_(select(former_ids.c.change_id).where(former_ids.c.key == said[1]))
+        former = changes.c.id.in_(select(former_ids.c.change_id).where(former_ids.c.key == parsed[1]))
 
         def work(tx: Connection) -> Row[*tuple[Any, ...]] | None:
             return (
-                tx.execute(_REPORTED.where(former)).first() or tx.execute(_REPORTED.where(*_which(tx, *said))).first()
+                tx.execute(_REPORTED.where(former)).first() or tx.execute(_REPORTED.where(*_which(tx, *parsed))).first()
             )
 
         row = self.database.read(work)

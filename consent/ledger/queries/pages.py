@@ -122,13 +122,13 @@ class PageQueries(LedgerPart):
         self, connection: str = "", code: str = "", import_id: str = "", before: int | None = None, limit: int = PAGE
     ) -> list[int]:
         """Return the numbers of dead letters that have not been discarded, the latest changes first."""
-        asked: list[tuple[object, ColumnElement[bool]]] = [
+        filters: list[tuple[object, ColumnElement[bool]]] = [
             (before is not None, dead_letters.c.change_id < (before or 0)),
             (connection, func.coalesce(targets.c.connection, "") == connection),
             (code, func.coalesce(changes.c.code, "") == code),
             (import_id, func.coalesce(changes.c.import_id, "") == import_id),
         ]
-        which = (condition for wanted, condition in asked if wanted)
+        which = (condition for wanted, condition in filters if wanted)
         query = select(dead_letters.c.change_id).select_from(_LETTERS).where(*_OPEN, *which)
         ordered = query.order_by(dead_letters.c.change_id.desc()).limit(limit)
         return list(self.database.read(lambda tx: tx.execute(ordered).scalars().all(), by_key=True))

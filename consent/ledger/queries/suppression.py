@@ -141,13 +141,13 @@ class SuppressionView:
     ) -> dict[int, StandingOptOut]:
         if not connections:
             return {}
-        outs, ins = self._said(list(connections))
+        outs, ins = self._statements(list(connections))
         oldest: dict[int, Row] = {}
-        for whose, said in outs.items():
+        for whose, optouts in outs.items():
             mine = rules[connections[whose]]
             stands = [
                 one
-                for one in said
+                for one in optouts
                 if mine.stops(one[0], question)
                 and not any(since > one[1] and mine.covers(wide, one[0]) for wide, since in ins.get(whose, ()))
             ]
@@ -159,7 +159,7 @@ class SuppressionView:
             for whose, (slot, since, number) in oldest.items()
         }
 
-    def _said(self, numbers: Sequence[int]) -> tuple[dict[int, list[Row]], dict[int, list[Row]]]:
+    def _statements(self, numbers: Sequence[int]) -> tuple[dict[int, list[Row]], dict[int, list[Row]]]:
         """Return the opt-outs of targets (slot, since when, the change), and the opt-ins that may lift them."""
         outs: dict[int, list[Row]] = defaultdict(list)
         ins: dict[int, list[Row]] = defaultdict(list)
@@ -170,8 +170,8 @@ class SuppressionView:
         which = (changes.c.action == _OUT, changes.c.state.in_(_UNMERGED))
         waiting = select(*(changes.c[name] for name in ("target_id", "slot", "effective_at", "id")))
         waiting = waiting.where(among(changes.c.target_id, numbers), *which)
-        for whose, *said in plain_rows(self._tx.execute(waiting)):
-            outs[whose].append(tuple(said))
+        for whose, *facts in plain_rows(self._tx.execute(waiting)):
+            outs[whose].append(tuple(facts))
         for whose in self._unsaid.keys() & set(numbers) if self._unsaid else ():
             outs[whose] += self._unsaid[whose]
         return outs, ins
@@ -207,6 +207,6 @@ def _noops_to_come(tx: Connection) -> dict[int, list[Row]]:
         .distinct()
     )
     found: dict[int, list[Row]] = defaultdict(list)
-    for whose, *said in plain_rows(tx.execute(query)):
-        found[whose].append(tuple(said))
+    for whose, *facts in plain_rows(tx.execute(query)):
+        found[whose].append(tuple(facts))
     return found

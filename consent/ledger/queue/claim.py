@@ -154,12 +154,12 @@ class Claims(LedgerPart):
         """Return the calls that were made for a task's changes and are written down, the oldest first."""
         facts = (attempts.c.at, attempts.c.milliseconds, attempts.c.code, attempts.c.change_ids)
         query = select(*facts).where(attempts.c.target_id == task.target_id, attempts.c.purpose != WITNESS)
-        asked = {change.id for change in task.changes}
+        claimed_ids = {change.id for change in task.changes}
         made = self.database.read(lambda tx: tx.execute(query).all())
         return sorted(
             Try(at, at + milliseconds * 1_000, code)
             for at, milliseconds, code, ids in made
-            if asked.intersection(orjson.loads(ids))
+            if claimed_ids.intersection(orjson.loads(ids))
         )
 
     def forget_doubts(self) -> int:

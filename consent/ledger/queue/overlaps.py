@@ -138,12 +138,12 @@ def _opt_ins(
     """Return slot and moment of the opt-ins of targets, without those of files that have not been read whole."""
     opt_ins: dict[int, list[tuple[str, int]]] = defaultdict(list)
     if numbers:
-        said = select(changes.c.target_id, changes.c.slot, changes.c.effective_at).where(
+        query = select(changes.c.target_id, changes.c.slot, changes.c.effective_at).where(
             among(changes.c.target_id, list(numbers)),
             changes.c.action == Action.OPTIN.value,
             changes.c.state != State.PENDING.value,  # the pending ones that count are the newest of their slots
         )
-        for whose, slot, since in plain_rows(tx.execute(said)):
+        for whose, slot, since in plain_rows(tx.execute(query)):
             opt_ins[whose].append((slot, since))
     for whose in numbers:
         newest = ((slot, one.newest) for slot, one in held[whose].items() if one.newest)

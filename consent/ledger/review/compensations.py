@@ -63,13 +63,13 @@ def compensations(
             seen |= new.keys()
             made = [(row, _compensation(row, facts, plan, opt_in_again=opt_in_again)) for row in new.values()]
             yield [(row.connection, one) for row, one in made if one is not None]
-    said_before = sorted({share.import_id for share in plan.shares})
-    names = select(imports.c.id, imports.c.name).where(imports.c.id.in_(said_before))
+    repeated_by = sorted({share.import_id for share in plan.shares})
+    names = select(imports.c.id, imports.c.name).where(imports.c.id.in_(repeated_by))
     plan.names.update((one.id, one.name) for one in database.read(lambda tx: tx.execute(names).all()))
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Statement:
     """One statement about a slot that may count when an import is undone."""
 
     import_id: str
@@ -89,7 +89,7 @@ class _Facts:
     """
 
     import_id: str
-    before: dict[int, _Said]
+    before: dict[int, _Statement]
     repeats: dict[int, str | None]
 
     def stands_by(self, row: _Row) -> str | None:
@@ -112,14 +112,14 @@ def _read(tx: Connection, import_id: str, table: Any, after: int, at_once: int) 
 def _slots_of(tx: Connection, import_id: str, table: Any, after: int, at_once: int) -> Sequence[_Row]:
     """Return the newest change of each slot that the next of an import's merged changes, or no-ops, are about.
 
-    `mine` is the number of the import's own one, `said` what it says.
+    `mine` is the number of the import's own one, `own_action` and `own_value` what it states.
     """
     newest, number = changes.alias("newest"), table.c.id if table is changes else table.c.number
-    own = (number.label("mine"), table.c.line.label("my_line"), table.c.action.label("said"))
+    own = (number.label("mine"), table.c.line.label("my_line"), table.c.action.label("own_action"))
     value = table.c.value if table is changes else literal("")
     held = (slots.c.newest_at, slots.c.newest_key, targets.c.address, targets.c.connection)
     undone = (imports.c.kind, imports.c.undone_at, imports.c.optouts_undone_at)
-    query = select(*newest.c, *own, value.label("said_value"), *held, *undone)
+    query = select(*newest.c, *own, value.label("own_value"), *held, *undone)
     query = query.join_from(table, slots, own_slot(table)).join(newest, newest.c.id == slots.c.newest_id)
     query = query.join(imports, imports.c.id == newest.c.import_id).join(targets, targets.c.id == table.c.target_id)
     mine = [table.c.import_id == import_id, number > after]
@@ -154,7 +154,7 @@ def _find_before(tx: Connection, import_id: str, rows: Sequence[_Row], facts: _F
         for one in candidates:
             past = one.kind == UNDO or one.import_id == import_id or _was_undone(one)
             if not past and key_of_undoing(one.dedupe_key) not in undoing:
-                facts.before[number] = _said(one)
+                facts.before[number] = _statement(one)
                 break
 
 
@@ -179,7 +179,7 @@ def _look_at_noops(tx: Connection, import_id: str, rows: Sequence[_Row], facts: 
             facts.repeats[row.id] = one.import_id if left else None
         before = facts.before.get(row.id)
         if left and (before is None or _rank(one) >= _rank(before)):
-            facts.before[row.id] = _said(one)
+            facts.before[row.id] = _statement(one)
 
 
 def _undoing_keys(tx: Connection, rows: Sequence[_Row]) -> set[bytes]:
@@ -211,8 +211,8 @@ def _was_undone(one: _Row) -> bool:
     return at is not None and (one.recorded_at is None or one.recorded_at <= at)
 
 
-def _said(one: _Row) -> _Said:
-    return _Said(one.import_id, one.action, one.value, one.effective_at, one.details, one.dedupe_key)
+def _statement(one: _Row) -> _Statement:
+    return _Statement(one.import_id, one.action, one.value, one.effective_at, one.details, one.dedupe_key)
 
 
 def _rank(one: Any) -> tuple[int, bool]:
@@ -250,7 +250,7 @@ def _compensation(row: _Row, facts: _Facts, plan: UndoPlan, *, opt_in_again: boo
     return key, row.my_line, row.target_id, row.slot, action, value, row.newest_at + AFTER, details, 1
 
 
-def _note_back(before: _Said | None, plan: UndoPlan) -> None:
+def _note_back(before: _Statement | None, plan: UndoPlan) -> None:
     if before is None:
         plan.note_back(BackTo.NEVER_SAID)
     elif before.value:
@@ -261,7 +261,7 @@ def _note_back(before: _Said | None, plan: UndoPlan) -> None:
 
 def _note_overtaken(row: _Row, by: str, plan: UndoPlan) -> None:
     plan.overtaken += 1
-    if (row.action, row.value) != (row.said, row.said_value):
+    if (row.action, row.value) != (row.own_action, row.own_value):
         return
     plan.repeated += 1
     plan.repeated_by[by] = plan.repeated_by.get(by, 0) + 1

@@ -77,7 +77,7 @@ class Corrections(LedgerPart):
             letter = tx.execute(query.with_for_update(of=changes)).one()
             if letter.state != State.DEAD.value or letter.discarded_at is not None:
                 return NotCorrected(_closed(letter))
-            if any(_says_the_same(letter, batch, row) for row in batch.rows):
+            if any(_is_the_same(letter, batch, row) for row in batch.rows):
                 return NotCorrected("that is what it says already: replay it instead")
             import_id = begin_import(tx, _source(letter), now)
             terms = ReassertTerms(self.core.reassert)
@@ -128,7 +128,7 @@ def _of(letter: Row[Any], change: ConsentChange) -> ConsentChange:
     )
 
 
-def _says_the_same(letter: Row[Any], batch: IncomingBatch, row: Sequence[Any]) -> bool:
+def _is_the_same(letter: Row[Any], batch: IncomingBatch, row: Sequence[Any]) -> bool:
     same = (batch.numbers.get(row[TARGET]), row[SLOT], row[VALUE], row[DETAILS])
     return same == (letter.target_id, letter.slot, letter.value, letter.details)
 

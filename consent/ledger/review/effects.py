@@ -34,7 +34,7 @@ _NEVER = "\x01"
 """An escape that no slot holds: else one with a backslash would be an error to PostgreSQL."""
 
 
-def _said(tx: Connection, import_id: str, only: Action | None = None, *, repeated_optouts: bool = True) -> Any:
+def _stated(tx: Connection, import_id: str, only: Action | None = None, *, repeated_optouts: bool = True) -> Any:
     """Return all that an import would merge as a subquery, or only one action of it, numbered in order of arrival.
 
     Its opt-outs that are no-ops can be left out: they say what was so when they were read.
@@ -52,28 +52,28 @@ def _said(tx: Connection, import_id: str, only: Action | None = None, *, repeate
         parts.append(noted.where(pending_duplicates.c.import_id == import_id, IS_KEPT_BACK))
     if only is not None:
         parts = [part.where(part.selected_columns.action == only.value) for part in parts]
-    return (union_all(*parts) if len(parts) > 1 else parts[0]).subquery("said")
+    return (union_all(*parts) if len(parts) > 1 else parts[0]).subquery("import_rows")
 
 
 def _has_any(tx: Connection, table: Any, import_id: str) -> bool:
     return tx.execute(select(literal(1)).where(table.c.import_id == import_id).limit(1)).first() is not None
 
 
-def _own_slot(said: Any) -> ColumnElement[bool]:
-    return and_(slots.c.target_id == said.c.target_id, slots.c.slot == said.c.slot)
+def _own_slot(stated: Any) -> ColumnElement[bool]:
+    return and_(slots.c.target_id == stated.c.target_id, slots.c.slot == stated.c.slot)
 
 
-def _wins(said: Any) -> ColumnElement[bool]:
+def _wins(stated: Any) -> ColumnElement[bool]:
     """Say that it is newer than what its slot holds, which must be something."""
-    own = rank(said.c.effective_at, said.c.action, said.c.number)
+    own = rank(stated.c.effective_at, stated.c.action, stated.c.number)
     return tuple_(*own) > tuple_(*rank(slots.c.newest_at, slots.c.newest_action, slots.c.newest_id))
 
 
-def _over(said: Any, action: str, *held: str | None) -> ColumnElement[bool]:
+def _over(stated: Any, action: str, *held: str | None) -> ColumnElement[bool]:
     """Say that it has this action, and would stand in a slot that holds one of these (None: nothing)."""
     over: list[ColumnElement[bool]] = [slots.c.newest_id.is_(None)] if None in held else []
-    over += [and_(slots.c.newest_action == one, _wins(said)) for one in held if one is not None]
-    return and_(said.c.action == action, or_(*over))
+    over += [and_(slots.c.newest_action == one, _wins(stated)) for one in held if one is not None]
+    return and_(stated.c.action == action, or_(*over))
 
 
 def first_look(tx: Connection, import_id: str) -> tuple[int, int]:
@@ -81,9 +81,12 @@ def first_look(tx: Connection, import_id: str) -> tuple[int, int]:
 
     Several of one slot are counted as they are, so it is never fewer than `returning` and the other find.
     """
-    said = _said(tx, import_id, repeated_optouts=False)
-    counts = (func.count().filter(_over(said, _OUT, _IN, None)), func.count().filter(_over(said, _IN, _OUT)))
-    optouts, optins = tx.execute(select(*counts).select_from(said).outerjoin(slots, _own_slot(said))).one()
+    stated = _stated(tx, import_id, repeated_optouts=False)
+    counts = (
+        func.count().filter(_over(stated, _OUT, _IN, None)),
+        func.count().filter(_over(stated, _IN, _OUT)),
+    )
+    optouts, optins = tx.execute(select(*counts).select_from(stated).outerjoin(slots, _own_slot(stated))).one()
     return optouts, optins
 
 
@@ -107,16 +110,18 @@ def returning_by_wider(tx: Connection, import_id: str, connections: Sequence[str
     The ledger merges each slot by itself; the worker lifts what an opt-in covers. The match is by the slots' texts
     (`SuppressionRules.overlaps`), and rather finds too many than too few.
     """
-    said, held = _said(tx, import_id, Action.OPTIN), slots.alias("held")
-    all_of_it = held.c.slot.like(said.c.slot.concat(":%"), escape=_NEVER)
-    with_any = and_(said.c.slot.contains('""'), held.c.slot.like(func.replace(said.c.slot, '""', "%"), escape=_NEVER))
-    older = and_(held.c.newest_action == _OUT, held.c.newest_at < said.c.effective_at, held.c.slot != said.c.slot)
+    stated, held = _stated(tx, import_id, Action.OPTIN), slots.alias("held")
+    all_of_it = held.c.slot.like(stated.c.slot.concat(":%"), escape=_NEVER)
+    with_any = and_(
+        stated.c.slot.contains('""'), held.c.slot.like(func.replace(stated.c.slot, '""', "%"), escape=_NEVER)
+    )
+    older = and_(held.c.newest_action == _OUT, held.c.newest_at < stated.c.effective_at, held.c.slot != stated.c.slot)
     facts = (targets.c.connection, held.c.target_id, held.c.slot, targets.c.address, held.c.newest_at.label("held_at"))
     was = literal(_OUT).label("held_action")
-    more = (func.min(said.c.own_time).label("own_time"), func.min(said.c.line).label("line"))
-    since = func.max(said.c.effective_at).label("effective_at")
+    more = (func.min(stated.c.own_time).label("own_time"), func.min(stated.c.line).label("line"))
+    since = func.max(stated.c.effective_at).label("effective_at")
     query = select(*facts, *more, since, literal(_IN).label("action"), was).join_from(
-        said, held, said.c.target_id == held.c.target_id
+        stated, held, stated.c.target_id == held.c.target_id
     )
     query = query.join(targets, targets.c.id == held.c.target_id)
     query = query.where(targets.c.connection.in_(connections), older, or_(all_of_it, with_any))
@@ -143,15 +148,15 @@ def slots_changed(tx: Connection, import_id: str, *ways: Action | None) -> list[
 
     Most files say one thing of a slot. So those of which more is said are found first, and only these are ranked.
     """
-    said = _said(tx, import_id)
-    more = select(said.c.target_id).group_by(said.c.target_id, said.c.slot).having(func.count() > 1)
+    stated = _stated(tx, import_id)
+    more = select(stated.c.target_id).group_by(stated.c.target_id, stated.c.slot).having(func.count() > 1)
     several = plain_numbers(tx.execute(more.limit(RANKED_APART + 1)))
     if len(several) > RANKED_APART:
         return [_ranked(tx, import_id, only) for only in ways]
-    changed = or_(_over(said, _IN, _OUT, None), _over(said, _OUT, _IN, None))
-    counts = [func.count().filter(said.c.action == action, changed) for action in (_IN, _OUT)]
-    query = select(*counts).select_from(said).outerjoin(slots, _own_slot(said))
-    counted: Any = tx.execute(query.where(~among(said.c.target_id, several)) if several else query).one()
+    changed = or_(_over(stated, _IN, _OUT, None), _over(stated, _OUT, _IN, None))
+    counts = [func.count().filter(stated.c.action == action, changed) for action in (_IN, _OUT)]
+    query = select(*counts).select_from(stated).outerjoin(slots, _own_slot(stated))
+    counted: Any = tx.execute(query.where(~among(stated.c.target_id, several)) if several else query).one()
     optins, optouts = counted
     found = {None: optins + optouts, Action.OPTIN: optins, Action.OPTOUT: optouts}
     return [found[only] + (_ranked(tx, import_id, only, several) if several else 0) for only in ways]
@@ -180,9 +185,9 @@ def merged_to(tx: Connection) -> tuple[Any, ...]:
 
 def standing(tx: Connection, import_id: str) -> int:
     """Return how many changes of an import that has one of each slot are newer than what its slot holds."""
-    said = _said(tx, import_id)
-    wins = or_(slots.c.newest_id.is_(None), _wins(said))
-    query = select(func.count()).select_from(said).outerjoin(slots, _own_slot(said)).where(wins)
+    stated = _stated(tx, import_id)
+    wins = or_(slots.c.newest_id.is_(None), _wins(stated))
+    query = select(func.count()).select_from(stated).outerjoin(slots, _own_slot(stated)).where(wins)
     return tx.execute(query).scalar_one()
 
 
@@ -199,11 +204,13 @@ def _best(
     All are ranked, in one sort: PostgreSQL believes an import that it has not analysed to have one row, and would hold
     each of those that matter against all others in turn.
     """
-    said = _said(tx, import_id, only)
-    order = [part.desc() for part in rank(said.c.effective_at, said.c.action, said.c.number)]
-    place = func.row_number().over(partition_by=(said.c.target_id, said.c.slot), order_by=order).label("place")
-    all_said = select(*said.c, place)
-    ranked = (all_said if several is None else all_said.where(among(said.c.target_id, several))).subquery("ranked")
+    stated = _stated(tx, import_id, only)
+    order = [part.desc() for part in rank(stated.c.effective_at, stated.c.action, stated.c.number)]
+    place = func.row_number().over(partition_by=(stated.c.target_id, stated.c.slot), order_by=order).label("place")
+    all_stated = select(*stated.c, place)
+    ranked = (all_stated if several is None else all_stated.where(among(stated.c.target_id, several))).subquery(
+        "ranked"
+    )
     best = (
         select(*ranked.c).outerjoin(slots, _own_slot(ranked)).where(ranked.c.place == 1, _over(ranked, action, *held))
     )

@@ -234,12 +234,12 @@ def _explain(tx: Connection, import_id: str, sender: _Sender, rules: GuardRules)
         return
     lifts = effects.returning(tx, import_id) or effects.returning_by_wider(tx, import_id, [sender.connection])
     examples = [one for found in lifts for one in found.examples]
-    says = (
+    message = (
         f"within an hour opt-ins of {sender.name} would overrule more than {rules.overruling_from} opt-outs of "
         f"{sender.connection}, and more than {rules.overruling_share:.2%} of those that stand: "
         "its opt-ins wait, its opt-outs go on"
     )
-    found = Finding(Guard.OVERRULING_OPTINS, holds=True, says=says, examples=tuple(examples))
+    found = Finding(Guard.OVERRULING_OPTINS, holds=True, message=message, examples=tuple(examples))
     tx.execute(update_of(imports).where(its).values(findings=json.dumps([found.as_json()])))
 
 

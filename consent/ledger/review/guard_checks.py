@@ -132,7 +132,7 @@ def _checked(database: Database, row: Row[Any], known: Database | None = None) -
         )
         return findings(figures, guards), optouts
     except (ArithmeticError, AttributeError, ValueError, LookupError, TypeError) as error:
-        return [Finding(Guard.FAILED, holds=True, says=f"the guards could not check it ({type(error).__name__})")], 0
+        return [Finding(Guard.FAILED, holds=True, message=f"the guards could not check it ({type(error).__name__})")], 0
 
 
 def _earlier_files(tx: Connection, row: Row[Any]) -> list[EarlierFile]:

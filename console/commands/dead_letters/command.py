@@ -232,13 +232,13 @@ def discard_letters(  # noqa: PLR0913 - one argument for each option
     screen.print_json({"dry_run": only_say, "discarded": count, "letters": list(found.ids)})
 
 
-def _discard(ledger: Ledger, found: FoundDeadLetters, screen: Screen, said: dict[str, Any]) -> int:
+def _discard(ledger: Ledger, found: FoundDeadLetters, screen: Screen, options: dict[str, Any]) -> int:
 
     if not found:
         return 0
-    confirm(f"Discard {counted(len(found), 'dead letter')} for good?", yes=said["yes"])
-    who = said["who"] or user_name()
-    count = ledger.dead_letters.discard(found, who=who, why=said["why"])
+    confirm(f"Discard {counted(len(found), 'dead letter')} for good?", yes=options["yes"])
+    who = options["who"] or user_name()
+    count = ledger.dead_letters.discard(found, who=who, why=options["why"])
     screen.show(f"{count:,} discarded")
     return count
 

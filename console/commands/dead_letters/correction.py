@@ -53,24 +53,24 @@ def _masked(name: str, text: str) -> str:
 
 
 def correct(
-    settings: Settings, ledger: Ledger, letter: DeadLetter, said: Mapping[str, str], *, who: str, why: str
+    settings: Settings, ledger: Ledger, letter: DeadLetter, corrections: Mapping[str, str], *, who: str, why: str
 ) -> Corrected | NotCorrected | RowError | None:
     """Record a letter's row with these columns (an empty one is cleared), and close the letter as replaced by it.
 
     Returns what is wrong with the row if it cannot be; nothing was done then. None: there is no such letter any more.
     Raises ConfigurationError for a column that it cannot have, LedgerUnavailable.
     """
-    made = corrected_changes(settings, letter, said)
+    made = corrected_changes(settings, letter, corrections)
     if isinstance(made, RowError):
         return made
-    return ledger.review.correct(letter.id, made, columns=sorted(said), who=who, why=why)
+    return ledger.review.correct(letter.id, made, columns=sorted(corrections), who=who, why=why)
 
 
 def corrected_changes(
-    settings: Settings, letter: DeadLetter, said: Mapping[str, str]
+    settings: Settings, letter: DeadLetter, corrections: Mapping[str, str]
 ) -> Sequence[ConsentChange] | RowError:
     """Return what a letter's row says with these columns, or the error that a person should fix first."""
-    fields = {name: text for name, text in (as_row(settings, letter) | dict(said)).items() if text.strip()}
+    fields = {name: text for name, text in (as_row(settings, letter) | dict(corrections)).items() if text.strip()}
     defaults = {letter.connection: settings.connections[letter.connection].defaults}
     context = parse_context(intake_models(settings), defaults, letter.connection, None, UTC)
     return parse_record(RawRecord(fields, letter.line), context)
@@ -93,7 +93,7 @@ def correct_letters(  # noqa: PLR0913 - what the command's options say
     settings, screen, pairs = context.settings, context.screen, pairs_of(corrections).items()
     failed: list[int] = []
     for one in letters:
-        made = corrected_changes(settings, one, columns_said(settings, one, pairs))
+        made = corrected_changes(settings, one, corrected_columns(settings, one, pairs))
         if isinstance(made, RowError):
             failed.append(one.id)
             screen.error(f"dead letter {one.id}: {result_words(one, made)}")
@@ -102,7 +102,7 @@ def correct_letters(  # noqa: PLR0913 - what the command's options say
     if able and ask is not None:
         ask(f"Correct {counted(able, 'dead letter')}?")
         for one in (each for each in letters if each.id not in wrong):
-            result = correct(settings, ledger, one, columns_said(settings, one, pairs), who=who, why=why)
+            result = correct(settings, ledger, one, corrected_columns(settings, one, pairs), who=who, why=why)
             screen.show(result_words(one, result))
             if isinstance(result, Corrected):
                 done.append({"id": one.id} | _as_json(result))
@@ -118,10 +118,10 @@ def _as_json(done: Corrected) -> dict[str, Any]:
     return {"replaced_by": done.change_id, "state": done.state.value, "import": done.import_id}
 
 
-def columns_said(settings: Settings, letter: DeadLetter, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+def corrected_columns(settings: Settings, letter: DeadLetter, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return what is to stand in which column, by our names; raise ConfigurationError for one that cannot be set."""
     model = _model(settings, letter)
-    known, said = vocabulary([model]), {}
+    known, columns = vocabulary([model]), {}
     able = [name for name in model.model_fields if name not in KEPT]
     for name, text in pairs:
         ours = known.find_ours(name)
@@ -131,8 +131,8 @@ def columns_said(settings: Settings, letter: DeadLetter, pairs: Iterable[tuple[s
             raise ConfigurationError(
                 f"{name!r} is no column of {letter.connection}{meant(known, name)}: it has {', '.join(able)}"
             )
-        said[ours] = text.strip()
-    return said
+        columns[ours] = text.strip()
+    return columns
 
 
 def result_words(letter: DeadLetter, result: Corrected | NotCorrected | RowError | None) -> str:

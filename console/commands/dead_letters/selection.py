@@ -74,9 +74,9 @@ class Selection:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was said."""
-        said = (self.ids, self.connection, self.code, self.import_id, self.older_than, self.newer_than)
-        return not any((*said, self.person, self.everything))
+        """Whether no filter was given."""
+        filters = (self.ids, self.connection, self.code, self.import_id, self.older_than, self.newer_than)
+        return not any((*filters, self.person, self.everything))
 
     def require(self) -> None:
         """Raise ConfigurationError if nothing was said: what changes letters must be told which."""

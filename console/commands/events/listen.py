@@ -95,7 +95,7 @@ class _Counts:
     events: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
-    _said: tuple[float, int] = (0.0, 0)
+    _reported: tuple[float, int] = (0.0, 0)
     _progress: Progress | None = None
     _task: TaskID = field(default_factory=lambda: TaskID(0))
 
@@ -106,9 +106,9 @@ class _Counts:
         now = time.monotonic()
         if self._progress is not None:
             self._progress.update(self._task, description=self._line(now))
-        elif now - self._said[0] >= PLAIN_EVERY_SECONDS:
+        elif now - self._reported[0] >= PLAIN_EVERY_SECONDS:
             self.screen.note(self._line(now))
-            self._said = now, self.events
+            self._reported = now, self.events
 
     def trouble(self, message: str) -> None:
         """Say what cannot be used now."""
@@ -122,7 +122,7 @@ class _Counts:
     def shown(self) -> Iterator[None]:
         """Show the counts for as long as this lasts."""
         self.started = time.monotonic()
-        self._said = self.started - PLAIN_EVERY_SECONDS, 0
+        self._reported = self.started - PLAIN_EVERY_SECONDS, 0
         if not self.screen.err.is_terminal:
             yield
             return
@@ -141,7 +141,7 @@ class _Counts:
         self.screen.print_json({"events": self.events, **self._each(), "seconds": seconds})
 
     def _line(self, now: float) -> str:
-        since, before = self._said
+        since, before = self._reported
         if self._progress is not None:
             since, before = self.started, 0
         return f"{self._message()}, {(self.events - before) / max(now - since, 0.001):,.0f} events/s"

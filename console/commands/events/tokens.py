@@ -37,8 +37,8 @@ def show_tokens(settings: Settings, screen: Screen, columns: Sequence[str], seco
         screen.note("tokens alone: with OPTRELAY_PUBLIC_URL they become links (PUBLIC_URL/v1/unsubscribe/TOKEN)")
     elif not settings.public_url.lower().startswith("https:"):
         screen.note("mail providers follow https:// links alone (RFC 8058): see OPTRELAY_PUBLIC_URL")
-    said = json_lines(sys.stdin) if list(columns) == [STANDARD_INPUT] else [("", pairs_of(columns))]
-    for where, one in said:
+    objects = json_lines(sys.stdin) if list(columns) == [STANDARD_INPUT] else [("", pairs_of(columns))]
+    for where, one in objects:
         token = tokens.make(_checked(one, names, context, where), seconds)
         link = f"{settings.public_url.rstrip('/')}/v1/unsubscribe/{token}" if settings.public_url else token
         screen.show(link)
@@ -68,23 +68,23 @@ def json_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         try:
             text = line.encode(errors="surrogateescape")
-            said = parse(text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text)
+            found = parse(text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text)
         except ValueError:
-            said = None
-        if not isinstance(said, dict):
+            found = None
+        if not isinstance(found, dict):
             raise ConfigurationError(f"line {number} is no JSON object")
-        if isinstance(said, NamedTwice):
-            raise ConfigurationError(f"line {number}: {said.error.column!r}: {said.error.message}")
-        yield f"line {number}: ", said
+        if isinstance(found, NamedTwice):
+            raise ConfigurationError(f"line {number}: {found.error.column!r}: {found.error.message}")
+        yield f"line {number}: ", found
 
 
-def _checked(said: Mapping[str, Any], names: FieldNames, context: ParseContext, where: str) -> dict[str, str]:
+def _checked(columns: Mapping[str, Any], names: FieldNames, context: ParseContext, where: str) -> dict[str, str]:
     """Return the columns by our names; raise ConfigurationError if a click on them could not be understood."""
-    cells = as_cells(said, names)
+    cells = as_cells(columns, names)
     if isinstance(cells, RowError):
         raise ConfigurationError(f"{where}{cells.column}: {cells.message}")
     fields, spelled = cells
-    if unknown := sorted(set(said) - set(spelled.values())):
+    if unknown := sorted(set(columns) - set(spelled.values())):
         raise ConfigurationError(f"{where}these are no columns: {', '.join(unknown)}")
     if fields.pop("action", "OPTOUT").upper().replace("-", "") != "OPTOUT" or fields.keys() & set(_SET_BY_THE_CLICK):
         raise ConfigurationError(f"{where}a link says OPTOUT, since the moment of the click: leave out action and time")

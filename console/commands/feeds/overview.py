@@ -106,9 +106,9 @@ def _show_all(screen: Screen, overviews: Sequence[FeedOverview]) -> None:
 
 
 def _show_one(screen: Screen, one: FeedOverview) -> None:
-    said = one.feed.stated()
+    settings = one.feed.stated()
     facts = table("setting", "value", title=f"Feed {one.name}")
-    for setting, value in said.items():
+    for setting, value in settings.items():
         if setting not in _MEANING:
             facts.add_row(setting, ", ".join(value) if isinstance(value, list) else _text(value))
     for place in one.places:
@@ -116,18 +116,18 @@ def _show_one(screen: Screen, one: FeedOverview) -> None:
     for by in one.expected:
         facts.add_row("expected by", by + (" (overdue)" if one.overdue else ""))
     screen.show(facts)
-    _show_meaning(screen, said)
+    _show_meaning(screen, settings)
     _show_files(screen, one.files)
 
 
-def _show_meaning(screen: Screen, said: Any) -> None:
+def _show_meaning(screen: Screen, settings: Any) -> None:
     shown = table("column of the file", "value", "means")
-    for theirs, ours in said.get("columns", {}).items():
+    for theirs, ours in settings.get("columns", {}).items():
         shown.add_row(theirs, "", ours)
-    for column, values in said.get("values", {}).items():
+    for column, values in settings.get("values", {}).items():
         for value, ours in values.items():
             shown.add_row(column, value or "(empty)", ours)
-    for ours, value in said.get("set", {}).items():
+    for ours, value in settings.get("set", {}).items():
         shown.add_row("(every row)", "", f"{ours} = {value}")
     if shown.row_count:
         screen.show(shown)

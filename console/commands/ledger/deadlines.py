@@ -32,8 +32,8 @@ def show_deadlines(settings: Settings, screen: Screen, *, check: bool = False, v
         stuck = ledger.queries.stuck_optouts()
         fuses, now = ledger.fuses.tripped(), ledger.now()
     if verify:
-        said = f"{counted(wrong, 'count')} of deadlines were wrong and have been put right"
-        screen.show(said if wrong else "all counts of deadlines are right")
+        message = f"{counted(wrong, 'count')} of deadlines were wrong and have been put right"
+        screen.show(message if wrong else "all counts of deadlines are right")
     _show(screen, found)
     show_fuses(screen, fuses)
     _show_stuck(screen, stuck)

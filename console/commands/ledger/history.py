@@ -42,9 +42,9 @@ def show_histories(
     settings: Settings, screen: Screen, columns: Sequence[str], connection: str | None, *, reveal: bool
 ) -> ExitCode:
     """Print the story of every target that the columns name; 1 if there is none. Raises ConfigurationError."""
-    said = _said(columns)
+    persons = _read_persons(columns)
     with reading_ledger(settings) as ledger:
-        found = find_histories(settings, ledger, said, connection, _MOST + 1)
+        found = find_histories(settings, ledger, persons, connection, _MOST + 1)
     for one in found[:_MOST]:
         _show(settings, screen, one, reveal=reveal)
     if len(found) > _MOST:
@@ -58,7 +58,7 @@ def show_histories(
 def find_histories(
     settings: Settings,
     ledger: Ledger,
-    said: Sequence[Mapping[str, str]],
+    persons: Sequence[Mapping[str, str]],
     connection: str | None,
     limit: int,
     latest: int | None = None,
@@ -72,46 +72,46 @@ def find_histories(
     if connection is not None and settings.connections:
         settings.connection(connection.lower())
     name = connection.lower() if connection else None
-    return ledger.queries.histories(_named(settings, said), name, limit, latest)
+    return ledger.queries.histories(_named(settings, persons), name, limit, latest)
 
 
 def find_targets(settings: Settings, ledger: Ledger, columns: Sequence[str]) -> tuple[int, ...]:
     """Return the numbers of the targets that columns like `user_id=387006417` name; raise ConfigurationError."""
-    return ledger.queries.targets_named(_named(settings, _said(columns)), None)
+    return ledger.queries.targets_named(_named(settings, _read_persons(columns)), None)
 
 
 def person_ways(settings: Settings, columns: Sequence[str]) -> list[dict[str, str]]:
     """Return all ways in which columns like `user_id=387006417` name a person; raise ConfigurationError."""
-    return _named(settings, _said(columns))
+    return _named(settings, _read_persons(columns))
 
 
-def ways_of(settings: Settings, said: Mapping[str, str]) -> list[dict[str, str]]:
+def ways_of(settings: Settings, columns: Mapping[str, str]) -> list[dict[str, str]]:
     """Return all ways in which these columns name a person, [] if they name none."""
     try:
-        return _named(settings, [said])
+        return _named(settings, [columns])
     except ConfigurationError:
         return []
 
 
-def _named(settings: Settings, said: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def _named(settings: Settings, persons: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     models = _models(settings)
-    spelled = [form for one in said for form in _spelled_out(one, models)]
+    spelled = [form for one in persons for form in _spelled_out(one, models)]
     ways = [tuple(way.items()) for one in spelled for way in _ways(one, models)]
     return [dict(way) for way in dict.fromkeys(ways)]
 
 
-def _spelled_out(said: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) -> list[Mapping[str, str]]:
+def _spelled_out(columns: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) -> list[Mapping[str, str]]:
     """Return `email=ann@example.com` by the columns that hold it here; what needs no translation as it is."""
     known = vocabulary(rows.values())
-    short = [name for name in said if known.find(name) is None and column_of(name) in NAME_KINDS]
+    short = [name for name in columns if known.find(name) is None and column_of(name) in NAME_KINDS]
     if len(short) != 1:
-        return [said]
-    kind, value = str(column_of(short[0])), said[short[0]]
-    rest = {name: text for name, text in said.items() if name != short[0]}
+        return [columns]
+    kind, value = str(column_of(short[0])), columns[short[0]]
+    rest = {name: text for name, text in columns.items() if name != short[0]}
     ways = [{"identifier_name": kind, "identifier_value": value}]
     ways += [{"destination": value}] if kind in {"email", "mobile"} else []
     able = [way for way in ways if any(way.keys() <= model.address_columns for model in rows.values())]
-    return [rest | way for way in able] or [said]
+    return [rest | way for way in able] or [columns]
 
 
 def person_columns(settings: Settings) -> list[str]:
@@ -125,43 +125,43 @@ def _models(settings: Settings) -> Mapping[str, type[ConsentRow]]:
     return row_models(settings) if settings.connections else {name: one.row for name, one in PROVIDERS.items()}
 
 
-def _said(columns: Sequence[str]) -> list[Mapping[str, str]]:
+def _read_persons(columns: Sequence[str]) -> list[Mapping[str, str]]:
     """Return what is asked, in the form in which it was typed; raise ConfigurationError if it cannot be asked."""
-    asked = json_lines(sys.stdin) if list(columns) == [STANDARD_INPUT] else [("", pairs_of(columns))]
-    said: list[Mapping[str, str]] = []
-    for where, one in asked:
+    objects = json_lines(sys.stdin) if list(columns) == [STANDARD_INPUT] else [("", pairs_of(columns))]
+    persons: list[Mapping[str, str]] = []
+    for where, one in objects:
         if any(not isinstance(value, str | int) or isinstance(value, bool) for value in one.values()):
             raise ConfigurationError(f"{where}a value is neither text nor a number")
-        said.append({name: str(value).strip() for name, value in one.items()})
-        if any(not value or not _is_sound(value) for value in said[-1].values()):
+        persons.append({name: str(value).strip() for name, value in one.items()})
+        if any(not value or not _is_sound(value) for value in persons[-1].values()):
             raise ConfigurationError(f"{where}a value is empty or holds damaged characters")
-    if not any(said):
+    if not any(persons):
         raise ConfigurationError("name a person, like user_id=387006417")
-    return said
+    return persons
 
 
 def _is_sound(text: str) -> bool:
     return text.encode(errors="replace").decode() == text
 
 
-def _ways(said: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) -> Iterator[dict[str, str]]:
+def _ways(columns: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) -> Iterator[dict[str, str]]:
     """Give the columns by our names, as they were typed and as each connection's rows would be read."""
     known, models = vocabulary(rows.values()), dict.fromkeys(rows.values())
     names = ", ".join(sorted({name for model in models for name in model.address_columns}))
-    if strange := [f"{name!r} is no column{meant(known, name)}" for name in said if known.find(name) is None]:
+    if strange := [f"{name!r} is no column{meant(known, name)}" for name in columns if known.find(name) is None]:
         end = "" if strange[-1].endswith("?") else "."
         raise ConfigurationError(f"{'; '.join(strange)}{end} A person or a subscription is named by some of {names}")
-    ours = {str(known.find(name)): value for name, value in said.items()}
-    able = [(model, asked) for model in models for asked in _asked(model, ours)]
+    ours = {str(known.find(name)): value for name, value in columns.items()}
+    able = [(model, address) for model in models for address in _addresses(model, ours)]
     if not able:
         raise ConfigurationError(f"no person is named by {' and '.join(ours)}: give some of {names}")
-    for model, asked in able:
-        yield asked
+    for model, address in able:
+        yield address
         with suppress(ValueError):  # it is no row of theirs
-            yield {name: str(model.target_rule(name, asked)(value)) for name, value in asked.items()}
+            yield {name: str(model.target_rule(name, address)(value)) for name, value in address.items()}
 
 
-def _asked(model: type[ConsentRow], ours: dict[str, str]) -> Iterator[dict[str, str]]:
+def _addresses(model: type[ConsentRow], ours: dict[str, str]) -> Iterator[dict[str, str]]:
     """Give the columns that an address of this model may hold, also without those that only narrow what is said."""
     if ours.keys() <= model.address_columns:
         yield ours
@@ -198,8 +198,8 @@ def _outcome(change: ChangeReport) -> str:
     if change.state is State.SUPERSEDED:
         return superseded_text(change)
     state = change.state.value + (f" {_moment(change.settled_at)}" if change.settled_at is not None else "")
-    said = [state, "discarded" if change.discarded else "", change.code, change.reason]
-    return ", ".join(part for part in said if part)
+    parts = [state, "discarded" if change.discarded else "", change.code, change.reason]
+    return ", ".join(part for part in parts if part)
 
 
 def superseded_text(change: ChangeReport) -> str:

@@ -117,8 +117,8 @@ def _write(target: TextIO, file: PreparedFile, imported: ImportedRows) -> Counte
 def _rows(file: PreparedFile) -> Iterator[tuple[FileRow, bool]]:
     """Give every row, and whether its feed leaves it out."""
     for chunk in read_chunks(file):
-        said = {change.line for change in chunk.changes} | {row.line for row in chunk.rejects}
-        yield from ((row, row.line not in said) for row in chunk.rows)
+        accounted = {change.line for change in chunk.changes} | {row.line for row in chunk.rejects}
+        yield from ((row, row.line not in accounted) for row in chunk.rows)
 
 
 def _cells(found: RowOutcome | None, otherwise: str) -> Sequence[str]:

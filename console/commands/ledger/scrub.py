@@ -71,7 +71,7 @@ def scrub(
     The two files get their names only once the ledger has recorded the check, and the clean one last.
     """
     stopped, counts = output.with_name(output.name + STOPPED_ENDING), _Counts()
-    maps, how = how.maps, _as_its_feed_says(how, settings)
+    maps, how = how.maps, _with_its_feed(how, settings)
     asked = asked.in_region(how.region)
     with ExitStack() as stack:
         file = stack.enter_context(_one_file(audience, how, maps, settings))
@@ -95,7 +95,7 @@ def scrub(
     return ExitCode.WELL
 
 
-def _as_its_feed_says(how: IngestOptions, settings: Settings) -> IngestOptions:
+def _with_its_feed(how: IngestOptions, settings: Settings) -> IngestOptions:
     """Return the options with what the feed says that they name, if they name one; raise ConfigurationError."""
     found = how.with_feed(feed_named(how.feed, settings.feeds), how.feed) if how.feed else how
     ours = {plain(their): to for their, to in found.maps.items()}

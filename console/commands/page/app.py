@@ -181,7 +181,7 @@ class _Door:
         if session is not None:
             self._access.check_form(session, (await _form(request)).get("csrf", ""))
             self._access.sessions.end(request.cookies.get(self._access.cookie, ""))
-        response = HTMLResponse(_says("Signed out", "Your session has ended. You can close this window."))
+        response = HTMLResponse(_message_page("Signed out", "Your session has ended. You can close this window."))
         response.delete_cookie(self._access.cookie, path=PREFIX, httponly=True, samesite="strict")
         return _with_headers(response)
 
@@ -192,14 +192,16 @@ class _Door:
 
     async def refused(self, _request: Request, error: Refused) -> Response:
         """Say why a request was refused."""
-        response = HTMLResponse(_says(error.title, error.text), error.status)
+        response = HTMLResponse(_message_page(error.title, error.text), error.status)
         if error.wait:
             response.headers["retry-after"] = str(int(error.wait) + 1)
         return _with_headers(response)
 
     async def unknown(self, _request: Request, error: HTTPException) -> Response:
         """Say that there is nothing at a path, or not by this method."""
-        return _with_headers(HTMLResponse(_says("Not found", "There is nothing at this address."), error.status_code))
+        return _with_headers(
+            HTMLResponse(_message_page("Not found", "There is nothing at this address."), error.status_code)
+        )
 
 
 def _answer(view: View, visit: Visit) -> Response:
@@ -255,5 +257,5 @@ def _with_headers(response: Response) -> Response:
     return response
 
 
-def _says(title: str, text: str) -> str:
+def _message_page(title: str, text: str) -> str:
     return render("message.html", title=title, text=text, user=None, notice="")

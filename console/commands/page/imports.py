@@ -196,9 +196,9 @@ def _decided(visit: Visit, what: str, decide: Callable[[str, Decision], _Result]
 
 def _only(visit: Visit) -> Action | None:
     """Return which action is to be approved, None for both; raise Mistake if the form does not say it."""
-    if (said := visit.form.get("only")) not in _ONLY:
+    if (only := visit.form.get("only")) not in _ONLY:
         raise Mistake("Choose what is to be delivered.")
-    return _ONLY[said or ""]
+    return _ONLY[only or ""]
 
 
 def plan_undo(visit: Visit) -> Response:

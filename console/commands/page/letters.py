@@ -12,7 +12,7 @@ from consent.errors import ConfigurationError
 from consent.ledger.dead_letters import DeadLetter, DeadLetterFilter, FoundDeadLetters, LettersGoneError, ReplayEffect
 from consent.ledger.queries.pages import PAGE
 from consent.ledger.review.corrections import Corrected
-from console.commands.dead_letters.correction import FixableColumn, columns_said, fixable_columns, result_words
+from console.commands.dead_letters.correction import FixableColumn, corrected_columns, fixable_columns, result_words
 from console.commands.dead_letters.correction import correct as correct_letter
 from console.commands.dead_letters.views import origin, own_effect
 from console.commands.page.users import Role
@@ -68,8 +68,8 @@ def correct(visit: Visit) -> Response:
     """Record what one letter should have said, and close it as replaced by that; its time and action stay."""
     letter, settings = _letter(visit), visit.parts.settings
     try:
-        said = _said(visit, letter)
-        result = correct_letter(settings, visit.ledger, letter, said, who=visit.who, why=visit.why())
+        corrections = _corrections(visit, letter)
+        result = correct_letter(settings, visit.ledger, letter, corrections, who=visit.who, why=visit.why())
     except (Mistake, ConfigurationError) as error:
         return _shown(visit, letter, HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
     message = result_words(letter, result)
@@ -80,18 +80,18 @@ def correct(visit: Visit) -> Response:
     return visit.go(f"/imports/{result.import_id}", f"{message} {visit.parts.wake(visit.ledger)}".strip())
 
 
-def _said(visit: Visit, letter: DeadLetter) -> dict[str, str]:
+def _corrections(visit: Visit, letter: DeadLetter) -> dict[str, str]:
     """Return what is to stand in which column; raises Mistake and ConfigurationError."""
     fields = ((name.removeprefix(_FIELD), text) for name, text in visit.form.items() if name.startswith(_FIELD))
     pairs = [(name, text) for name, text in fields if text.strip()]
     if cleared := visit.form.get("clear", ""):
         pairs.append((cleared, ""))
-    said = columns_said(visit.parts.settings, letter, pairs)
-    if not said:
+    corrections = corrected_columns(visit.parts.settings, letter, pairs)
+    if not corrections:
         raise Mistake("Type what is to stand in a column instead.")
-    if any(len(text) > _LONGEST or "\0" in text for text in said.values()):
+    if any(len(text) > _LONGEST or "\0" in text for text in corrections.values()):
         raise Mistake(f"A value has at most {_LONGEST:,} characters.")
-    return said
+    return corrections
 
 
 def _letter(visit: Visit) -> DeadLetter:

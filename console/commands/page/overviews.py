@@ -255,9 +255,9 @@ def _way(visit: Visit) -> FuseWay:
 
 def _choice(visit: Visit, *choices: str) -> str:
     """Return which of these the form says; raise Mistake for anything else."""
-    if (said := visit.form.get("only", "")) not in choices:
+    if (only := visit.form.get("only", "")) not in choices:
         raise Mistake("Choose what is meant.")
-    return said
+    return only
 
 
 def _traffic(one: BucketStatus, calls: RecentCalls) -> _Traffic:

@@ -57,11 +57,11 @@ def _found(visit: Visit, *, reveals: bool) -> Response:
 def _histories(visit: Visit) -> list[History]:
     """Return the targets that the form means; raises Mistake and ConfigurationError."""
     typed = ((visit.form.get(f"column{end}", ""), visit.form.get(f"value{end}", "").strip()) for end in _PAIRS)
-    said = {column: value for column, value in typed if column and value}
-    if not said or any(len(value) > _LONGEST or "\0" in value for value in said.values()):
+    columns = {column: value for column, value in typed if column and value}
+    if not columns or any(len(value) > _LONGEST or "\0" in value for value in columns.values()):
         raise Mistake("Choose a column and type its value.")
     settings, connection = visit.parts.settings, visit.form.get("connection") or None
-    return find_histories(settings, visit.ledger, [said], connection, _MOST + 1, _LATEST)
+    return find_histories(settings, visit.ledger, [columns], connection, _MOST + 1, _LATEST)
 
 
 def _shown(

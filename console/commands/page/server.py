@@ -100,9 +100,9 @@ def parts_of(settings: Settings, ledger: Ledger) -> Parts:
 
 def _wake(settings: Settings, ledger: Ledger) -> str:
     """Wake the workers as a command does, and return what the command would print."""
-    said = _Notes()
-    wake_workers(CommandContext(settings, said), ledger)
-    return " ".join(said.notes)
+    notes = _Notes()
+    wake_workers(CommandContext(settings, notes), ledger)
+    return " ".join(notes.notes)
 
 
 class _Notes(Screen):

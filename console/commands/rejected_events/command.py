@@ -86,9 +86,9 @@ def show(*, which: Which, reveal: Reveal = False, as_object: JsonOption = False)
     with reading_ledger(settings) as ledger:
         number = id_at(ledger, which)
         (found,) = find_events(ledger, (number,), closed=True)
-        said = ledger.rejected_events.what_it_said(number) if reveal else None
-    show_event(screen, found, said, settings.keep_rejected_events)
-    screen.print_json(as_json(found) | (content_as_json(said) if said is not None else {}))
+        content = ledger.rejected_events.content_of(number) if reveal else None
+    show_event(screen, found, content, settings.keep_rejected_events)
+    screen.print_json(as_json(found) | (content_as_json(content) if content is not None else {}))
 
 
 @app.command()

@@ -64,12 +64,12 @@ class PersonInEvents:
         self._ways = person_ways(settings, columns)
         self._columns = {name for way in self._ways for name in way}
 
-    def __call__(self, said: EventContent) -> bool:
+    def __call__(self, content: EventContent) -> bool:
         """Whether an event is about the person; what is no JSON is looked through as text."""
         try:
-            body = orjson.loads(said.body)
+            body = orjson.loads(content.body)
         except orjson.JSONDecodeError:
-            text = said.body.decode(errors="replace").casefold()
+            text = content.body.decode(errors="replace").casefold()
             return any(all(value.casefold() in text for value in way.values()) for way in self._ways)
         return any(way in self._ways for one in _objects(body) for way in self._named_by(one))
 

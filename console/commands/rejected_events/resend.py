@@ -81,10 +81,10 @@ class FixedLines(Collection[int]):
     def line(self, id_: int) -> Mapping[str, Any]:
         """Return what the line with this id says; raise ConfigurationError if the file was changed."""
         self._file.seek(self._starts[id_])
-        found, said = _fixed_line(self._file.readline(), f"the line of _id {id_}")
+        found, entry = _fixed_line(self._file.readline(), f"the line of _id {id_}")
         if found != id_:
             raise ConfigurationError(f"the line of _id {id_} was changed while the file was read: run again")
-        return said
+        return entry
 
 
 @contextmanager
@@ -169,18 +169,20 @@ def _readable(
     """Give each event that is understood now; note the others in `rejected`."""
     for one in events:
         fixed = None if asked.fixed is None else asked.fixed.line(one.id)
-        event = _event(one, ledger.rejected_events.what_it_said(one.id), fixed)
+        event = _event(one, ledger.rejected_events.content_of(one.id), fixed)
         if faults := [event.error] if event.error is not None else parser.errors(event):
             rejected.add(one.id, faults[0])
         else:
             yield one.id, event
 
 
-def _event(one: RejectedEvent, said: EventContent, fixed: Mapping[str, Any] | None) -> Event:
-    whose = (said.published_at, said.key, said.is_own_time, said.sender)
-    event = Event(said.body, said.headers, one.place, *whose, first=said.position)
+def _event(one: RejectedEvent, content: EventContent, fixed: Mapping[str, Any] | None) -> Event:
+    whose = (content.published_at, content.key, content.is_own_time, content.sender)
+    event = Event(content.body, content.headers, one.place, *whose, first=content.position)
     if fixed is not None:
-        return replace(event, body=fixed["body"], headers=fixed.get("headers", said.headers), error=fixed.get("fault"))
+        return replace(
+            event, body=fixed["body"], headers=fixed.get("headers", content.headers), error=fixed.get("fault")
+        )
     return replace(event, error=_CUT) if one.is_cut else event
 
 
@@ -225,20 +227,20 @@ def _named(counts: Counter[str], asked: ResendRequest) -> dict[str, int]:
 
 def _fixed_line(line: bytes, where: str) -> tuple[int, Mapping[str, Any]]:
     try:
-        said = parse(line)
+        parsed = parse(line)
         exact = json.loads(line)  # whole numbers of any length
     except ValueError:
         raise ConfigurationError(f"{where} is not JSON") from None
-    if not isinstance(said, dict) or isinstance(said, NamedTwice) or not isinstance(said.get("_id"), int):
+    if not isinstance(parsed, dict) or isinstance(parsed, NamedTwice) or not isinstance(parsed.get("_id"), int):
         raise ConfigurationError(f"{where} is no line of `rejected-events export`: it has an _id and an event")
-    entry: dict[str, Any] = {"body": _body(exact, where), "fault": named_twice_anywhere(said.get("event"))}
-    if isinstance(headers := said.get("headers"), dict):
+    entry: dict[str, Any] = {"body": _body(exact, where), "fault": named_twice_anywhere(parsed.get("event"))}
+    if isinstance(headers := parsed.get("headers"), dict):
         entry["headers"] = {str(name).lower(): str(value) for name, value in headers.items()}
-    return said["_id"], entry
+    return parsed["_id"], entry
 
 
-def _body(said: Mapping[str, Any], where: str) -> bytes:
-    match said:
+def _body(parsed: Mapping[str, Any], where: str) -> bytes:
+    match parsed:
         case {"event": event}:
             return json.dumps(event).encode()
         case {"text": str(text)}:

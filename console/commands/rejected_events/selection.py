@@ -105,6 +105,6 @@ def find_events(
         from console.commands.rejected_events.places import PersonInEvents
 
         is_about = PersonInEvents(load_settings(), person)
-        theirs = [id_ for id_ in found.ids if is_about(ledger.rejected_events.what_it_said(id_))]
+        theirs = [id_ for id_ in found.ids if is_about(ledger.rejected_events.content_of(id_))]
         found = ledger.rejected_events.search(replace(which, ids=theirs), by_source=by_source)
     return found

@@ -47,11 +47,11 @@ def as_json(event: RejectedEvent) -> dict[str, Any]:
     }
 
 
-def content_as_json(said: EventContent) -> dict[str, Any]:
+def content_as_json(content: EventContent) -> dict[str, Any]:
     """Return what an event said: `event` if it is JSON, else `text`, else `base64`; and the headers beside it."""
-    name, value = _content(said)
-    body = orjson.loads(said.body) if name == "event" else value
-    return {name: body, "headers": dict(said.headers)}
+    name, value = _content(content)
+    body = orjson.loads(content.body) if name == "event" else value
+    return {name: body, "headers": dict(content.headers)}
 
 
 def show_groups(screen: Screen, groups: Counter[tuple[str, str, str, str]]) -> None:
@@ -73,7 +73,7 @@ def show_events(screen: Screen, events: Iterable[RejectedEvent]) -> None:
     screen.show(listed)
 
 
-def show_event(screen: Screen, event: RejectedEvent, said: EventContent | None, days: float) -> None:
+def show_event(screen: Screen, event: RejectedEvent, content: EventContent | None, days: float) -> None:
     """Print the facts of one event; what it `said` on request. It is kept for so many days."""
     screen.show(Text.assemble((f"rejected event {event.id}", "bold"), f"  {event.code}"))
     size = f"{event.size:,} bytes" + (", of which only the beginning is kept" if event.is_cut else "")
@@ -83,14 +83,14 @@ def show_event(screen: Screen, event: RejectedEvent, said: EventContent | None, 
         "from": f"{event.kind} {event.source} (import {event.import_id}, number {event.line:,})",
         "place": event.place or "-",
         "rejected": f"{_iso(event.rejected_at)}, kept until {_iso(int(event.rejected_at + days * _DAY))}",
-        "size": size + ("" if said is not None else "  (--reveal shows them)"),
+        "size": size + ("" if content is not None else "  (--reveal shows them)"),
     }
     if event.closed_at is not None:
         why = f": {event.closed_why}" if event.closed_why else ""
         lines["closed"] = f"{event.closed_as} at {_iso(event.closed_at)} by {event.closed_by}{why}"
-    if said is not None:
-        lines["headers"] = " ".join(f"{name}={value}" for name, value in said.headers.items()) or "-"
-        lines["said"] = said.body.decode(errors="backslashreplace")
+    if content is not None:
+        lines["headers"] = " ".join(f"{name}={value}" for name, value in content.headers.items()) or "-"
+        lines["said"] = content.body.decode(errors="backslashreplace")
     for name, text in lines.items():
         screen.show(f"  {name + ':':9} {_printable(text)}")
 
@@ -99,11 +99,11 @@ def write_lines(ledger: Ledger, events: Iterable[RejectedEvent], path: Path | No
     """Write events as JSON lines to a new file for its owner alone, or to standard output; raise ConfigurationError."""
     with _opened(path) as file:
         for event in events:
-            file.write(_line(event, ledger.rejected_events.what_it_said(event.id)) + b"\n")
+            file.write(_line(event, ledger.rejected_events.content_of(event.id)) + b"\n")
 
 
-def _line(event: RejectedEvent, said: EventContent) -> bytes:
-    name, value = _content(said)
+def _line(event: RejectedEvent, content: EventContent) -> bytes:
+    name, value = _content(content)
     facts = {
         "_id": event.id,
         "_code": event.code,
@@ -111,24 +111,24 @@ def _line(event: RejectedEvent, said: EventContent) -> bytes:
         "_field": event.column,
         "_source": f"{event.kind} {event.source}",
         "_place": event.place,
-        "_published_at": None if said.published_at is None else said.published_at.isoformat(),
+        "_published_at": None if content.published_at is None else content.published_at.isoformat(),
     }
-    headers = {"headers": dict(said.headers)} if said.headers else {}
+    headers = {"headers": dict(content.headers)} if content.headers else {}
     return orjson.dumps(facts | headers | {name: value})
 
 
-def _content(said: EventContent) -> tuple[str, Any]:
+def _content(content: EventContent) -> tuple[str, Any]:
     """Return what an event said, and what to call it: JSON stays as its sender wrote it, in one line."""
     try:
-        orjson.loads(said.body)
+        orjson.loads(content.body)
     except orjson.JSONDecodeError:
         pass
     else:
-        return "event", orjson.Fragment(said.body.replace(b"\n", b" ").replace(b"\r", b" "))
+        return "event", orjson.Fragment(content.body.replace(b"\n", b" ").replace(b"\r", b" "))
     try:
-        return "text", said.body.decode()
+        return "text", content.body.decode()
     except UnicodeDecodeError:
-        return "base64", base64.b64encode(said.body).decode()
+        return "base64", base64.b64encode(content.body).decode()
 
 
 @contextmanager

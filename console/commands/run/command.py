@@ -153,12 +153,12 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     raise typer.Exit(int(record_only(context, asked)))
 
 
-def _options(mapping: dict[str, Any], *said: Any) -> IngestOptions:
+def _options(mapping: dict[str, Any], *given: Any) -> IngestOptions:
     from pathlib import Path
 
     from producers.options import IngestOptions
 
-    connection, since, timezone, encoding, delimiter, sheet, stream, rejects, reassert = said
+    connection, since, timezone, encoding, delimiter, sheet, stream, rejects, reassert = given
     return IngestOptions(
         **mapping,
         connection=connection,
@@ -173,8 +173,8 @@ def _options(mapping: dict[str, Any], *said: Any) -> IngestOptions:
     )
 
 
-def _mapping(*said: Any) -> dict[str, Any]:
-    feed, maps, constants, values, time_format, region, skip_top, skip_end, allow_domains = said
+def _mapping(*given: Any) -> dict[str, Any]:
+    feed, maps, constants, values, time_format, region, skip_top, skip_end, allow_domains = given
     return {
         "feed": feed or "",
         "maps": options.maps(maps),

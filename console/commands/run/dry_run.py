@@ -155,8 +155,8 @@ class _DryRun:
             with reading_display(self.screen, f"{file.inspection.file.name} (dry run)") as display:
                 self._record(file, progress, before, display)
                 self.ledger.intake.finish_reading(progress.import_id)
-                said = self.ledger.predict_guards(progress.import_id)
-                forecast.findings[progress.import_id] = [one.as_json() for one in said]
+                findings = self.ledger.predict_guards(progress.import_id)
+                forecast.findings[progress.import_id] = [one.as_json() for one in findings]
                 self.ledger.intake.publish(progress.import_id, display.releasing)
             if (found := self.ledger.queries.report(progress.import_id)) is not None:
                 forecast.reports.append(found)
@@ -253,7 +253,7 @@ def _time(name: str, need: Need, waiting: int) -> str:
 def _as_json(forecast: Forecast) -> dict[str, Any]:
     """Return totals, and what each connection needs: its buckets go side by side, so the slowest sets the time."""
     found = totals_as_json(forecast.reports, 0.0, dry_run=True)
-    guards = [one for said in forecast.findings.values() for one in said]
+    guards = [one for findings in forecast.findings.values() for one in findings]
     more: dict[str, Any] = {"guards": guards, "would_be_held": forecast.is_held}
     more |= {"customers": forecast.customers, "already_imported": forecast.known}
     more["deadlines"] = [one.as_json() for one in forecast.deadlines]

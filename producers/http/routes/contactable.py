@@ -71,10 +71,10 @@ async def post_contactable(request: Request) -> Response:
     is 409 unless `unknown` says what that means.
     """
     state, sender, body = await admit_body(request, Scope.CONTACTABLE, limit=_LONGEST_BODY)
-    said = _read(body)
+    fields = _read(body)
     try:
-        asked = _question(state, said)
-        people = [_names(one) for one in said["people"]]
+        asked = _question(state, fields)
+        people = [_names(one) for one in fields["people"]]
         answer = await run_in_threadpool(_answer, state, asked, people, f"key {sender.name}", body)
     except MissingNames as error:
         raise Problem(HTTPStatus.CONFLICT, "names_missing", str(error)) from None
@@ -87,26 +87,26 @@ async def post_contactable(request: Request) -> Response:
 
 def _read(body: bytes) -> Mapping[str, Any]:
     try:
-        said = parse(body)
+        fields = parse(body)
     except ValueError:
         raise _bad("send a JSON object with channel and people") from None
-    if not isinstance(said, dict) or isinstance(said, NamedTwice) or said.keys() - _FIELDS.keys():
+    if not isinstance(fields, dict) or isinstance(fields, NamedTwice) or fields.keys() - _FIELDS.keys():
         raise _bad(f"send a JSON object with {', '.join(_FIELDS)}, each once")
-    people = said.get("people")
+    people = fields.get("people")
     if not isinstance(people, list) or not 1 <= len(people) <= MOST_PEOPLE:
         raise _bad(f"people is a list of 1 to {MOST_PEOPLE} objects")
-    return said
+    return fields
 
 
-def _question(state: AppState, said: Mapping[str, Any]) -> AudienceQuestion:
-    channel, priority, unknown = said.get("channel"), said.get("priority", ""), said.get("unknown")
-    connections = said.get("connections", [])
+def _question(state: AppState, fields: Mapping[str, Any]) -> AudienceQuestion:
+    channel, priority, unknown = fields.get("channel"), fields.get("priority", ""), fields.get("unknown")
+    connections = fields.get("connections", [])
     if not isinstance(channel, str) or not isinstance(priority, str) or not isinstance(unknown, str | None):
         raise _bad("channel, priority and unknown are texts")
     if not isinstance(connections, list) or not all(isinstance(one, str) for one in connections):
         raise _bad("connections is a list of names")
     asked = AudienceQuestion.read(state.context.rows, channel, priority, connections, unknown)
-    return asked.in_region(_region(said.get("region", "")))
+    return asked.in_region(_region(fields.get("region", "")))
 
 
 def _region(text: object) -> str:

@@ -98,13 +98,13 @@ async def post_reset_fuse(request: Request) -> Response:
     The key needs the scope approve. Its name is kept in the audit log, with `why`.
     """
     state, sender, body = await admit_body(request, Scope.APPROVE, limit=_LONGEST_BODY)
-    said = _fields(body, {"what", "why", "way"})
-    what, way = said.get("what"), said.get("way", FuseWay.RESUME.value)
+    fields = _fields(body, {"what", "why", "way"})
+    what, way = fields.get("what"), fields.get("way", FuseWay.RESUME.value)
     if not isinstance(what, str) or not what or len(what) > _LONGEST_WHY or "\0" in what:
         raise _bad("what says which: an import's id, an origin or a connection")
     if way not in [one.value for one in FuseWay]:
         raise _bad(f"way is one of {', '.join(FuseWay)}")
-    decision = _decided_by(state, sender, said)
+    decision = _decided_by(state, sender, fields)
     fuses = state.ledger.fuses
     done = await _on_ledger(lambda: fuses.reset(what, FuseWay(way), decision))
     if done:
@@ -157,15 +157,15 @@ async def post_undo(request: Request, id: str) -> Response:  # noqa: A002 - the 
     The key needs the scope undo. Its name is kept in the audit log, with `why`, which only a dry run can do without.
     """
     state, sender, body = await admit_body(request, Scope.UNDO, limit=_LONGEST_BODY)
-    said = _fields(body, {"why", "expect", "opt_in_again", "dry_run"})
-    again, only_say = (_flag(said, name) for name in ("opt_in_again", "dry_run"))
+    fields = _fields(body, {"why", "expect", "opt_in_again", "dry_run"})
+    again, only_say = (_flag(fields, name) for name in ("opt_in_again", "dry_run"))
     review = state.ledger.review
     if only_say:
         plan = await _on_ledger(lambda: _planned(state, id, opt_in_again=again))
         return _undone_response(id, plan, dry_run=True)
     if again:
         _prove_name(state, sender, Scope.UNDO)
-    decision = _decided_by(state, sender, said)
+    decision = _decided_by(state, sender, fields)
     return _undone_response(id, await _on_ledger(lambda: review.undo(id, decision, opt_in_again=again)))
 
 
@@ -189,8 +189,8 @@ def _undone_response(import_id: str, found: Undone | NotUndone | None, *, dry_ru
             return JSONResponse({"import": import_id, "dry_run": dry_run, "undone_by": undo_id} | plan.as_json())
 
 
-def _flag(said: dict[str, Any], name: str) -> bool:
-    if not isinstance(found := said.get(name, False), bool):
+def _flag(fields: dict[str, Any], name: str) -> bool:
+    if not isinstance(found := fields.get(name, False), bool):
         raise _bad(f"{name} is true or false")
     return found
 
@@ -211,16 +211,16 @@ def _prove_name(state: AppState, sender: Sender, scope: Scope) -> None:
 def _fields(body: bytes, known: set[str]) -> dict[str, Any]:
     """Return the fields that a body has; raise Problem for others."""
     try:
-        said = orjson.loads(body)
+        fields = orjson.loads(body)
     except ValueError:
         raise _bad("send a JSON object with why") from None
-    if not isinstance(said, dict) or said.keys() - known:
+    if not isinstance(fields, dict) or fields.keys() - known:
         raise _bad(f"send a JSON object with {', '.join(sorted(known))}")
-    return said
+    return fields
 
 
-def _decided_by(state: AppState, sender: Sender, said: dict[str, Any]) -> Decision:
-    why, expect, only = said.get("why"), said.get("expect"), said.get("only")
+def _decided_by(state: AppState, sender: Sender, fields: dict[str, Any]) -> Decision:
+    why, expect, only = fields.get("why"), fields.get("expect"), fields.get("only")
     if not isinstance(why, str) or not why.strip() or len(why) > _LONGEST_WHY or "\0" in why:
         raise _bad(f"why says why, in 1 to {_LONGEST_WHY} characters")
     if expect is not None and (not isinstance(expect, int) or isinstance(expect, bool) or not 0 <= expect < 2**63):

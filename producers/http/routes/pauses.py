@@ -114,12 +114,12 @@ class _Asked(NamedTuple):
 async def _asked(request: Request, connection: str, only: str) -> tuple[AppState, _Asked]:
     state, sender, body = await admit_body(request, Scope.PAUSE, limit=_LONGEST_BODY)
     try:
-        said = orjson.loads(body)
+        fields = orjson.loads(body)
     except ValueError:
         raise _bad("send a JSON object with why") from None
-    if not isinstance(said, dict) or said.keys() - {"why", "bucket", "only"}:
+    if not isinstance(fields, dict) or fields.keys() - {"why", "bucket", "only"}:
         raise _bad("send a JSON object with why, and bucket or only if you mean a part")
-    why, bucket, direction = said.get("why"), said.get("bucket"), said.get("only")
+    why, bucket, direction = fields.get("why"), fields.get("bucket"), fields.get("only")
     if not isinstance(why, str) or not why.strip() or len(why) > _LONGEST_WHY or "\0" in why:
         raise _bad(f"why says why, in 1 to {_LONGEST_WHY} characters")
     if direction not in (None, only):

@@ -73,13 +73,13 @@ class PublicPages:
         """Return a page about the columns of a link; no cookie, no redirect, nothing to remember."""
         language = asked_for(accept_language, self._otherwise)
         texts = language.texts
-        said = "".join(self._said(what, language, link or {}))
+        content = "".join(self._content(what, language, link or {}))
         html = (
             f'<!doctype html><html lang="{language.code}"><head><meta charset="utf-8">'
             f"<title>{_text(texts[f'{what}_title'])}</title>"
             '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">'
             f"<style>{self._style}</style></head><body>{self._header(language)}<main>"
-            f"<h1>{_text(texts[f'{what}_title'])}</h1>{said}</main></body></html>"
+            f"<h1>{_text(texts[f'{what}_title'])}</h1>{content}</main></body></html>"
         )
         own = {"content-security-policy": self._policy, "content-language": language.code, "vary": "Accept-Language"}
         return HTMLResponse(html, status, {**own, **(headers or {})})
@@ -88,7 +88,7 @@ class PublicPages:
         brand = language.of(self._settings.brand, self._otherwise)
         return f'<header><img src="{self._logo}" alt="{_text(brand)}"></header>' if self._logo else ""
 
-    def _said(self, what: What, language: Language, link: Mapping[str, str]) -> Iterator[str]:
+    def _content(self, what: What, language: Language, link: Mapping[str, str]) -> Iterator[str]:
         texts = language.texts
         yield f"<p{'' if what == 'confirm' else ' role=status'}>{_text(texts[what])}</p>"
         if what not in {"confirm", "done"}:
@@ -109,13 +109,13 @@ class PublicPages:
         """Return in words whose messages a link is about, which, and by which way they come; empty where not known."""
         topic = next((one for when, one in self._topics if _fits(when, link)), LinkTopic())
 
-        def said(*text: LocalText) -> str:
+        def localized(*text: LocalText) -> str:
             return next((found for one in text if (found := language.of(one, self._otherwise))), "")
 
         return {
-            "brand": said(topic.brand, self._settings.brand),
-            "list": said(topic.list),
-            "channel": said(topic.channel) or language.channel(link.get("channel", "")),
+            "brand": localized(topic.brand, self._settings.brand),
+            "list": localized(topic.list),
+            "channel": localized(topic.channel) or language.channel(link.get("channel", "")),
         }
 
     def _when_it_stops(self, texts: Mapping[str, str]) -> str:

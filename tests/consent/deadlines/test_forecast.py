@@ -42,27 +42,32 @@ def walk(found: list[Cell], start: int, per_second: float) -> tuple[int, int]:
 def test_each_late_customer_is_counted(found: list[Cell], delay: int, per_second: float) -> None:
     """At any rate, from any start; and no one else is."""
     start = NOW + delay * QUARTER
-    said = forecast(found, now=NOW, start=start, per_second=per_second)
+    predicted = forecast(found, now=NOW, start=start, per_second=per_second)
 
-    assert (said.at_risk, said.breached) == walk(found, start, per_second)
-    assert said.targets == sum(cell.targets for cell in found)
+    assert (predicted.at_risk, predicted.breached) == walk(found, start, per_second)
+    assert predicted.targets == sum(cell.targets for cell in found)
 
 
 @given(cells, st.sampled_from((0.01, 0.5, 3.0)))
 def test_the_smallest_rate_and_the_latest_start(found: list[Cell], per_second: float) -> None:
     """At that rate none is late, and at a little less one is; the same of the latest start."""
-    said = forecast(found, now=NOW, start=NOW, per_second=per_second)
-    if said.needs_per_second is None or said.latest_start is None:
-        assert said.at_risk == 0
+    predicted = forecast(found, now=NOW, start=NOW, per_second=per_second)
+    if predicted.needs_per_second is None or predicted.latest_start is None:
+        assert predicted.at_risk == 0
         return
-    assert math.isfinite(said.needs_per_second)
-    assert walk(found, NOW, said.needs_per_second * 1.000001)[0] == 0
-    assert walk(found, NOW, said.needs_per_second * 0.99)[0] > 0
-    assert walk(found, said.latest_start - 1_000, per_second)[0] == 0
-    assert walk(found, said.latest_start + 1_000, per_second)[0] > 0
+    assert math.isfinite(predicted.needs_per_second)
+    assert walk(found, NOW, predicted.needs_per_second * 1.000001)[0] == 0
+    assert walk(found, NOW, predicted.needs_per_second * 0.99)[0] > 0
+    assert walk(found, predicted.latest_start - 1_000, per_second)[0] == 0
+    assert walk(found, predicted.latest_start + 1_000, per_second)[0] > 0
 
 
 def test_nothing_is_pending() -> None:
     """Then nothing is late, and no rate is needed."""
-    said = forecast([], now=NOW, start=NOW, per_second=1.0)
-    assert (said.targets, said.finish_at, said.needs_per_second, said.latest_start) == (0, NOW, None, None)
+    predicted = forecast([], now=NOW, start=NOW, per_second=1.0)
+    assert (predicted.targets, predicted.finish_at, predicted.needs_per_second, predicted.latest_start) == (
+        0,
+        NOW,
+        None,
+        None,
+    )

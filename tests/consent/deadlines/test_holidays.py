@@ -62,9 +62,9 @@ def test_the_setting_reaches_the_rules(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPTRELAY_DEADLINE_HOLIDAYS", "true")
     monkeypatch.setenv("OPTRELAY_CONNECTIONS__CAPILLARY__DEADLINES", "us-can-spam")
-    said = to_micros(datetime(2026, 11, 25, 17, tzinfo=UTC))
+    moment = to_micros(datetime(2026, 11, 25, 17, tzinfo=UTC))
 
-    due = load_settings().chosen_deadlines.of("capillary", "EMAIL|BULK", said, said)
+    due = load_settings().chosen_deadlines.of("capillary", "EMAIL|BULK", moment, moment)
 
     assert from_micros(due.due_at) == datetime(2026, 12, 11, 5, tzinfo=UTC)  # midnight in New York
 

@@ -140,7 +140,7 @@ def test_what_is_shipped_has_an_amount_a_source_and_is_sure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("house = { amount = 1, unit = 'fortnights' }", "house.unit: 'fortnights' is no known word: give hours"),
         ("house = { amount = 1, unit = 'hours', chanel = ['SMS'] }", "house.chanel: there is no such name"),
@@ -150,12 +150,12 @@ def test_what_is_shipped_has_an_amount_a_source_and_is_sure() -> None:
         ("house = {", "cannot be read"),
     ],
 )
-def test_a_rules_file_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> None:
+def test_a_rules_file_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
     """It is named, with the rule and what is wrong; no start goes on with half of the rules."""
     (tmp_path / "own.toml").write_text(text)
     with pytest.raises(ConfigurationError, match=r"own\.toml") as error:
         read_rules(tmp_path / "own.toml")
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_settings_refuse_what_makes_no_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,8 +38,8 @@ class Row(NamedTuple):
 
     def change(self) -> ConsentChange:
         """The row as a change."""
-        said = change_of(self.who, str(self.action), self.minute, self.slot, holds=self.value)
-        return replace(said, value=self.value, own_time=self.own_time)
+        made = change_of(self.who, str(self.action), self.minute, self.slot, holds=self.value)
+        return replace(made, value=self.value, own_time=self.own_time)
 
 
 @dataclass
@@ -74,11 +74,11 @@ class Oracle:
         self.owners: dict[Row, File | None] = {}
         self._arrivals = count()
 
-    def record(self, said: Sequence[Row]) -> File:
+    def record(self, rows: Sequence[Row]) -> File:
         """Record a file; nothing of it counts yet."""
         file = File()
-        again = {row for row in said if self._is_sent_again(row)}
-        for row in said:
+        again = {row for row in rows if self._is_sent_again(row)}
+        for row in rows:
             version = Version(moment(row.minute), row.action, next(self._arrivals), row.value, row.own_time)
             if row in again:
                 again.discard(row)
@@ -107,9 +107,9 @@ class Oracle:
             self._merge(key.place, version)
         file.kept = {}
 
-    def events(self, said: Sequence[Row]) -> None:
+    def events(self, rows: Sequence[Row]) -> None:
         """Merge events at once, and what files that broke off keep back of them."""
-        for row in said:
+        for row in rows:
             if row.key in self.owners:
                 self._take_over(row.key, None)
                 continue

@@ -50,7 +50,7 @@ class Interleaving:
             ImportSource("redis", "stream", f"run {next(_number)}", 0, None, stream=True)
         )
 
-    def step(self, name: str, said: Sequence[Row]) -> None:
+    def step(self, name: str, rows: Sequence[Row]) -> None:
         """Do one step."""
         ways = {
             "import": self._import,
@@ -63,24 +63,24 @@ class Interleaving:
             "settle late": partial(self._settle, 0, applied=True),
             "replay": self._replay,
         }
-        ways[name](*[said] if said else ())
+        ways[name](*[rows] if rows else ())
 
-    def _import(self, said: Sequence[Row]) -> None:
-        self._publish(self._record(said))
+    def _import(self, rows: Sequence[Row]) -> None:
+        self._publish(self._record(rows))
 
-    def _break_off(self, said: Sequence[Row]) -> None:
+    def _break_off(self, rows: Sequence[Row]) -> None:
         if self.oracle.reassert is Reassert.ALWAYS:  # what is sent once more is decided as it is read
-            self._import(said)
+            self._import(rows)
         else:
-            self.broken.append(self._record(said))
+            self.broken.append(self._record(rows))
 
     def _go_on(self) -> None:
         if self.broken:
             self._publish(self.broken.pop(0))
 
-    def _events(self, said: Sequence[Row]) -> None:
-        self.oracle.events([row._replace(own_time=True) for row in said])
-        changes = [replace(row.change(), own_time=True) for row in said]
+    def _events(self, rows: Sequence[Row]) -> None:
+        self.oracle.events([row._replace(own_time=True) for row in rows])
+        changes = [replace(row.change(), own_time=True) for row in rows]
         self.ledger.intake.accept_events(self.run.import_id, changes, [])
 
     def _replay(self) -> None:
@@ -88,9 +88,9 @@ class Interleaving:
         found = self.ledger.dead_letters.find(DeadLetterFilter())
         self.ledger.dead_letters.replay(found, who="test", why="")
 
-    def _record(self, said: Sequence[Row]) -> File:
-        file = self.oracle.record(said)
-        file.import_id = recorded(self.ledger, *(row.change() for row in said))
+    def _record(self, rows: Sequence[Row]) -> File:
+        file = self.oracle.record(rows)
+        file.import_id = recorded(self.ledger, *(row.change() for row in rows))
         return file
 
     def _publish(self, file: File) -> None:
@@ -173,7 +173,7 @@ def test_sql_decides_as_the_rule_does(
             patch.setattr(module, "CHUNK", at_once)
         ledger.reassert = ReassertRules(reassert)
         both = Interleaving(ledger, reassert)
-        for number, (name, said) in enumerate(history, 1):
+        for number, (name, rows) in enumerate(history, 1):
             patch.setattr(ledger, "now", partial(_after, number))
-            both.step(name, said)
+            both.step(name, rows)
             both.compare()

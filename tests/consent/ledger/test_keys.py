@@ -33,8 +33,8 @@ def record(ledger: Ledger, *changes: ConsentChange) -> tuple[bool, ...]:
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_opt_out_under_a_used_id_is_not_lost(ledger: Ledger, stream: bool) -> None:  # noqa: FBT001 - a parameter
     """November's file counts its rows from 1 again: a person who opted out in it stays opted in, as October's row 1."""
-    for said in (named("1"), named("2", "OPTIN", 10)):
-        imported(ledger, said)
+    for change in (named("1"), named("2", "OPTIN", 10)):
+        imported(ledger, change)
         deliver(ledger)
 
     november = recorded(ledger, named("1", minute=20), stream=stream)

@@ -23,7 +23,17 @@ from consent.ledger.review import corrections
 from consent.ledger.review.corrections import Corrected
 from consent.ledger.review.holds import Decision
 from consent.outcome import Applied, PermanentFailure
-from tests.support.ledgers import BUCKET, change_of, counts, deliver, guarded, imported, recorded, said, settlement
+from tests.support.ledgers import (
+    BUCKET,
+    change_of,
+    counts,
+    deliver,
+    guarded,
+    imported,
+    record_event,
+    recorded,
+    settlement,
+)
 
 DEADLOCK = "40P01"
 UNKNOWN = PermanentFailure("1012", "Capillary cannot find this customer")
@@ -110,7 +120,7 @@ def meeting(monkeypatch: pytest.MonkeyPatch) -> Meeting:
 
 def half_published(ledger: Ledger) -> str:
     """A file whose opt-outs were approved, and are not merged yet; its opt-in of Ann is held."""
-    said(ledger, change_of("ann", "OPTOUT", 5))
+    record_event(ledger, change_of("ann", "OPTOUT", 5))
     deliver(ledger)
     file = guarded(ledger, change_of("ann", "OPTIN", 10), change_of("bob", "OPTOUT", 10), resurrects_most=0)
     ledger.review.approve(file, Decision("ann", "checked", Action.OPTOUT))
@@ -127,7 +137,7 @@ def test_a_correction_that_says_what_is_held_of_a_file_being_published(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, meeting: Meeting, deadlocks: list[str]
 ) -> None:
     """It takes the held opt-in from the file, which is about to merge its opt-outs."""
-    said(ledger, change_of("anm", "OPTIN", 10))
+    record_event(ledger, change_of("anm", "OPTIN", 10))
     deliver(ledger, UNKNOWN)
     [letter] = ledger.dead_letters.find(DeadLetterFilter())
     file = half_published(ledger)
@@ -149,10 +159,10 @@ def test_a_correction_about_two_customers_who_are_being_settled(
     imported(ledger, change_of("ann", slot="MOBILE"))
     imported(ledger, change_of("anm", minute=1))
     deliver(ledger)
-    said(ledger, change_of("anm", "OPTIN", 10))
+    record_event(ledger, change_of("anm", "OPTIN", 10))
     deliver(ledger, UNKNOWN)
     [letter] = ledger.dead_letters.find(DeadLetterFilter())
-    said(ledger, *(change_of(who, "OPTIN", 20, slot="MOBILE") for who in ("ann", "anm")))
+    record_event(ledger, *(change_of(who, "OPTIN", 20, slot="MOBILE") for who in ("ann", "anm")))
     claimed = ledger.queue.claim(BUCKET, 10, "delivery", 60)
     assert len(claimed) == 2
     settlements = [settlement(task, Applied(), ledger.now()) for task in claimed]
@@ -171,11 +181,11 @@ def test_a_no_op_that_is_held_of_a_file_being_published(
 ) -> None:
     """It was one when it was read; then Ann opted out, so that it takes the held opt-in from the other file."""
     file = half_published(ledger)
-    said(ledger, change_of("ann", "OPTIN", 7))
+    record_event(ledger, change_of("ann", "OPTIN", 7))
     deliver(ledger)
     dump = recorded(ledger, change_of("ann", "OPTIN", 10))
     ledger.intake.finish_reading(dump)
-    said(ledger, change_of("ann", "OPTOUT", 9))
+    record_event(ledger, change_of("ann", "OPTOUT", 9))
     deliver(ledger)
     with stopped_before_a_step(monkeypatch, meeting, ledger, file) as go_on:
         meeting.at(noops, "_others", go_on)

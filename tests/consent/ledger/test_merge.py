@@ -69,11 +69,11 @@ def test_a_change_that_comes_again_changes_nothing(changes: list[tuple[int, Acti
 def test_what_stands_is_the_latest_and_on_a_tie_the_opt_out(changes: list[tuple[int, Action]]) -> None:
     """No one who opted out at the last moment on record stays opted in."""
     latest = max(moment for moment, _ in changes)
-    said = {action for moment, action in changes if moment == latest}
+    actions = {action for moment, action in changes if moment == latest}
 
     assert what_stands(fold([Version(*change, n) for n, change in enumerate(changes)])) == (
         latest,
-        Action.OPTOUT if Action.OPTOUT in said else Action.OPTIN,
+        Action.OPTOUT if Action.OPTOUT in actions else Action.OPTIN,
     )
 
 
@@ -114,13 +114,13 @@ timed = st.tuples(st.integers(0, 9), st.booleans())
 
 @given(st.lists(timed, min_size=1), st.integers(0, 9), st.randoms(use_true_random=False))
 def test_a_fresh_opt_out_is_sent_in_whatever_order_it_comes(
-    said: list[tuple[int, bool]], confirmed_at: int, odds: random.Random
+    moments: list[tuple[int, bool]], confirmed_at: int, odds: random.Random
 ) -> None:
     """An unsubscribe click does not stay unsent because a list that names no time was read before or after it.
 
     It is sent, as part of the newest opt-out, if any of them is fresh; and no one is called if none of them is.
     """
-    changes = [Version(moment, Action.OPTOUT, n, own_time=own) for n, (moment, own) in enumerate(said)]
+    changes = [Version(moment, Action.OPTOUT, n, own_time=own) for n, (moment, own) in enumerate(moments)]
     held = Register(Version(0, Action.OPTOUT, -1), "OPTOUT", confirmed_at)
 
     assert sent(odds.sample(changes, len(changes)), held) == any(is_fresh(held, change) for change in changes)

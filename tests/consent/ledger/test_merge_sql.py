@@ -19,7 +19,7 @@ from tests.support.ledgers import BUCKET, change_of, counts, deliver, folded, im
 
 
 @contextmanager
-def uncommitted(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, said: ConsentChange) -> Iterator[None]:
+def uncommitted(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, change: ConsentChange) -> Iterator[None]:
     """An event that has been merged and is about to be committed: so until the end of the block."""
     merged, go_on, publish = threading.Event(), threading.Event(), events.publish_now
 
@@ -30,7 +30,7 @@ def uncommitted(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, said: ConsentCh
 
     monkeypatch.setattr(events, "publish_now", wait)
     run = ledger.intake.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
-    listener = threading.Thread(target=lambda: ledger.intake.accept_events(run, [said], []))
+    listener = threading.Thread(target=lambda: ledger.intake.accept_events(run, [change], []))
     listener.start()
     assert merged.wait(20)
     yield

@@ -19,7 +19,7 @@ from consent.ledger.schema import metadata
 from tests.support.ledgers import run_of
 
 DAY = 86_400_000_000
-SAID = EventContent(
+CONTENT = EventContent(
     b'{"user_id": "387006417", \xff\x00',
     27,
     {"ce-subject": "a\x00b \ud800 \u00fc"},
@@ -27,7 +27,7 @@ SAID = EventContent(
     "m-\ud800\x00",
     3,
 )
-REFUSED = RejectedRow(1, "action", "missing_field", "fill the action", "stream consent, entry 5-0", SAID)
+REFUSED = RejectedRow(1, "action", "missing_field", "fill the action", "stream consent, entry 5-0", CONTENT)
 EVERYTHING = RejectedFilter(closed=True)
 
 
@@ -39,8 +39,8 @@ def test_what_a_refused_event_said_is_kept(ledger: Ledger) -> None:
     assert (found.kind, found.source) == ("redis stream", "consent")
     assert (found.place, found.code, found.column) == (REFUSED.place, "missing_field", "action")
     assert (found.size, found.is_cut, found.closed_at) == (27, False, None)
-    assert ledger.rejected_events.what_it_said(found.id) == SAID
-    assert "387006417" not in repr(found) + repr(SAID) + repr(REFUSED)
+    assert ledger.rejected_events.content_of(found.id) == CONTENT
+    assert "387006417" not in repr(found) + repr(CONTENT) + repr(REFUSED)
 
 
 def test_what_is_refused_twice_is_kept_once(ledger: Ledger) -> None:
@@ -55,9 +55,11 @@ def test_what_is_refused_twice_is_kept_once(ledger: Ledger) -> None:
 
 def test_two_events_of_one_message_id_are_both_kept(ledger: Ledger) -> None:
     """A publisher's counter began anew: the second person's opt-out was taken for the first one, and thrown away."""
-    for said in (SAID, replace(SAID, body=b"{another"), replace(SAID, published_at=None), SAID):
-        ledger.intake.accept_events(run_of(ledger), [], [replace(REFUSED, line=len(said.body), content=said)])
-        ledger.intake.accept_events(run_of(ledger, "again"), [], [replace(REFUSED, line=len(said.body), content=said)])
+    for content in (CONTENT, replace(CONTENT, body=b"{another"), replace(CONTENT, published_at=None), CONTENT):
+        ledger.intake.accept_events(run_of(ledger), [], [replace(REFUSED, line=len(content.body), content=content)])
+        ledger.intake.accept_events(
+            run_of(ledger, "again"), [], [replace(REFUSED, line=len(content.body), content=content)]
+        )
 
     assert len(ledger.rejected_events.find(EVERYTHING)) == 3
 
@@ -71,7 +73,7 @@ def test_an_event_beyond_the_bound_keeps_its_beginning(ledger: Ledger) -> None:
 
     first, second = ledger.rejected_events.find(EVERYTHING)
     assert (first.is_cut, second.is_cut, second.size) == (False, True, MOST_KEPT + 1)
-    assert ledger.rejected_events.what_it_said(second.id).body == body
+    assert ledger.rejected_events.content_of(second.id).body == body
 
 
 def test_filters_mean_all_of_what_they_say(ledger: Ledger) -> None:
@@ -84,8 +86,8 @@ def test_filters_mean_all_of_what_they_say(ledger: Ledger) -> None:
     assert ledger.rejected_events.close([two], Closing("discarded", "ann", "a test")) == 1
     assert ledger.rejected_events.close([two], Closing("resent", "bob")) == 0
 
-    def ids(**said: object) -> list[int]:
-        return [found.id for found in ledger.rejected_events.find(RejectedFilter(**said))]  # type: ignore[arg-type]
+    def ids(**filters: object) -> list[int]:
+        return [found.id for found in ledger.rejected_events.find(RejectedFilter(**filters))]  # type: ignore[arg-type]
 
     assert ids() == [one, three]
     assert ids(closed=True) == [one, two, three]

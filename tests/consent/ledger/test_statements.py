@@ -23,8 +23,8 @@ def statements_from(ledger: Ledger) -> dict[str, tuple[object, int]]:
     statements: dict[str, tuple[object, int]] = {}
 
     def hear(_c: Connection, cursor, statement: str, parameters, _x: object, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy's shape
-        said, rows = statements.get(statement, (parameters[0] if many else parameters, 0))
-        statements[statement] = (said, rows + max(0, cursor.rowcount))
+        example, rows = statements.get(statement, (parameters[0] if many else parameters, 0))
+        statements[statement] = (example, rows + max(0, cursor.rowcount))
 
     event.listen(ledger.database.engine, "after_cursor_execute", hear)
     return statements
@@ -52,16 +52,16 @@ def test_files_of_any_length_are_the_same_statements(ledger: Ledger) -> None:
     imported(ledger, change_of("0", "OPTIN"), change_of("0", "OPTOUT"))
     deliver(ledger)
     statements = statements_from(ledger)
-    said = []
+    sets = []
 
     for customers in (3, 4, 7):
         known = change_of("0", "OPTIN")  # it is said again in each of them
         imported(ledger, known, *(change_of(str(n), "OPTOUT", customers) for n in range(customers)))
         assert deliver(ledger)
-        said.append(set(statements))
+        sets.append(set(statements))
         statements.clear()
 
-    assert said[0] == said[1] == said[2]
+    assert sets[0] == sets[1] == sets[2]
 
 
 def test_a_customer_who_is_due_already_is_not_written_again(ledger: Ledger) -> None:
@@ -72,7 +72,10 @@ def test_a_customer_who_is_due_already_is_not_written_again(ledger: Ledger) -> N
     with locked(ledger, select(customer_tasks)):
         assert finished(ledger.intake.publish, file)  # it waits for no one who has the customer task
 
-    assert sum(rows for said, (_, rows) in statements.items() if said.startswith("INSERT INTO customer_tasks")) == 0
+    assert (
+        sum(rows for statement, (_, rows) in statements.items() if statement.startswith("INSERT INTO customer_tasks"))
+        == 0
+    )
     assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("1", "MOBILE|BULK OPTOUT")]
 
 
@@ -86,9 +89,9 @@ def test_a_few_rows_are_recorded_without_reading_a_large_ledger(ledger: Ledger) 
     imported(ledger, change_of("1", "OPTIN", 1), change_of("1", "OPTOUT", 2), change_of("2"))
 
     asked = [
-        (said, how)
-        for said, (how, _) in statements.items()
-        if said.split()[0] in {"SELECT", "UPDATE", "INSERT", "WITH"}
+        (statement, how)
+        for statement, (how, _) in statements.items()
+        if statement.split()[0] in {"SELECT", "UPDATE", "INSERT", "WITH"}
     ]
     with ledger.database.engine.connect() as connection:
         connection.exec_driver_sql(
@@ -181,7 +184,7 @@ def test_no_one_is_deceived_by_a_table_that_was_empty(ledger: Ledger, monkeypatc
     )
     imported(ledger, *(change_of(str(number), "OPTIN", 1) for number in range(1_000)))
 
-    asked = [(said, how) for said, (how, _) in statements.items() if "customer_tasks" in said]
+    asked = [(statement, how) for statement, (how, _) in statements.items() if "customer_tasks" in statement]
     whole = [plan for plan in plans(ledger.database.engine, asked, by_key=True) if reads_whole(plan)]
     assert whole == []
     assert len(asked) > 5

@@ -22,17 +22,17 @@ from console.local.worker import LocalWorker
 def test_a_part_that_ends_is_started_again_later_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else one that cannot start would take the whole machine, and its log the disk."""
     monkeypatch.setattr(supervisor, "_FIRST_WAIT", 0.05)
-    said: list[tuple[str, str]] = []
-    part = Part("odd", ("no-such-command",), lambda name, line: said.append((name, line)), _wait=0.05)
+    messages: list[tuple[str, str]] = []
+    part = Part("odd", ("no-such-command",), lambda name, line: messages.append((name, line)), _wait=0.05)
     until = time.monotonic() + 60
-    while len([name for name, _ in said if name == "up"]) < 3 and time.monotonic() < until:
+    while len([name for name, _ in messages if name == "up"]) < 3 and time.monotonic() < until:
         part.ensure(os.environ)
         time.sleep(0.02)
     part.end(time.monotonic())
 
-    endings = [line for name, line in said if name == "up"]
+    endings = [line for name, line in messages if name == "up"]
     assert endings == [f"odd ended with exit code 2; it is started again in {wait} s" for wait in ("0.1", "0.2", "0.4")]
-    assert any("no-such-command" in line for name, line in said if name == "odd")
+    assert any("no-such-command" in line for name, line in messages if name == "odd")
 
 
 def test_the_log_of_a_worker_that_runs_for_months_does_not_fill_the_disk(

@@ -65,9 +65,9 @@ def test_a_pipe_gets_plain_lines_and_a_stop_at_once(settings: Settings, capsys: 
     with delivery_display(Screen(), settings) as on_tick:
         on_tick(_tick(95, 1))
         on_tick(_tick(95, 1.2, BucketHealth("capillary", Breaker.DOWN, "no answer")))
-    said = capsys.readouterr()
-    assert (said.out, said.err.count("\n")) == ("", 1)
-    assert "down, everything is kept: no answer" in said.err
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert "down, everything is kept: no answer" in printed.err
 
 
 def test_reading_in_a_pipe_is_told_now_and_then(
@@ -78,10 +78,10 @@ def test_reading_in_a_pipe_is_told_now_and_then(
     with reading_display(Screen(), "f.csv") as display:
         display.reading(5_000, 5_001, 10_002, 3)
         display.releasing(4_000)
-    said = capsys.readouterr().err
-    assert "reading f.csv: 50 %, 5,000 rows" in said
-    assert "3 rejected" in said
-    assert "4,000 so far" in said
+    printed = capsys.readouterr().err
+    assert "reading f.csv: 50 %, 5,000 rows" in printed
+    assert "3 rejected" in printed
+    assert "4,000 so far" in printed
 
 
 def test_reading_on_a_terminal_leaves_nothing_behind() -> None:

@@ -73,9 +73,9 @@ def test_a_file_whose_name_is_not_utf_8_is_recorded_and_so_are_its_neighbours(sh
     shop.write([*shuffled_rows(4, 4), {"user_id": "7", "channel": "FAX"}], "drop/a.csv")
     odd = shop.folder / "drop" / os.fsdecode(b"k\xfcndigung.csv")
     shop.write([*shuffled_rows(5, 5), {"user_id": "8", "channel": "FAX"}], "drop/b.csv").rename(odd)
-    code, found, said = shop.run("run", "drop/*.csv")
+    code, found, stderr = shop.run("run", "drop/*.csv")
 
-    assert (code, [one["rows"] for one in found["imports"]]) == (1, [5, 6]), said
+    assert (code, [one["rows"] for one in found["imports"]]) == (1, [5, 6]), stderr
     assert odd.with_name(odd.name + ".rejects.csv").exists()
     assert [one["name"] for one in found["imports"]] == ["drop/a.csv", "drop/k\\xfcndigung.csv"]
 
@@ -93,8 +93,8 @@ def test_a_terminal_that_lacks_characters_gets_escapes(shop: Company, encoding: 
         ["dead-letters", "list"],
         ["doctor"],
     ):
-        said = subprocess.run([OPTRELAY, *command], env=environment, cwd=shop.folder, capture_output=True, check=False)
-        assert said.returncode in {0, 1}, (command, said.stderr)
+        done = subprocess.run([OPTRELAY, *command], env=environment, cwd=shop.folder, capture_output=True, check=False)
+        assert done.returncode in {0, 1}, (command, done.stderr)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,6 @@ def test_a_run_works_in_any_folder(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir(parents=True)
     with company(tmp_path / folder) as shop:
         shop.settings["LEDGER_URL"] = "sqlite:///ledger.db"
-        code, found, said = shop.run("run", shop.write(shuffled_rows(4, 4)))
+        code, found, stderr = shop.run("run", shop.write(shuffled_rows(4, 4)))
 
-    assert (code, found["applied"] + found["superseded"]) == (0, 4), said
+    assert (code, found["applied"] + found["superseded"]) == (0, 4), stderr

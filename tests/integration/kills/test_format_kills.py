@@ -96,10 +96,10 @@ def test_a_killed_import_goes_on_at_its_row(tmp_path: Path, name: str) -> None:
         kill_once_it_has_recorded(shop, path, recorded(tmp_path))
         assert list(spools.iterdir()) == []
 
-        code, found, said = shop.run("import", path)
+        code, found, stderr = shop.run("import", path)
 
-    assert code == 1, said
-    assert "went on behind the" in said or "these bytes were recorded before" in said
+    assert code == 1, stderr
+    assert "went on behind the" in stderr or "these bytes were recorded before" in stderr
     assert (found["rows"], found["rejected"], found["duplicates"]) == (ROWS, ROWS // 1_000, 0)
     assert recorded(tmp_path) == ROWS - ROWS // 1_000
     rejects = [csv.DictReader(io.StringIO(one.read_text())) for one in tmp_path.glob("*.rejects.csv")]

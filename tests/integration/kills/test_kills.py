@@ -86,9 +86,9 @@ def test_kills_at_random_lose_nothing(tmp_path: Path) -> None:
         process.communicate()
         shop.settings["CONNECTIONS__CAPILLARY__RATE"] = "2000/second"
 
-        code, found, said = shop.run("run", path, timeout=180)
+        code, found, stderr = shop.run("run", path, timeout=180)
 
-        assert code == 0, said
+        assert code == 0, stderr
         assert shop.held() == fold(rows)
         assert_balanced(found)
         stats = shop.stats()

@@ -95,11 +95,11 @@ def test_a_queue_with_a_delivery_limit_loses_nothing_while_the_ledger_is_away(
         until(lambda: recorded(shop).customers.total() == 1)
         rename_table(shop, "alembic_version", "away")
         rabbit.publish("limited", [json.dumps(opt_out(number)).encode() for number in range(1, 11)])
-        assert "nothing is lost" in one.said("one")
+        assert "nothing is lost" in one.next_message("one")
         time.sleep(5)
         rabbit.publish("limited", [json.dumps(opt_out(11)).encode()])
         rename_table(shop, "away", "alembic_version")
-        assert "can be used again" in one.said("one")
+        assert "can be used again" in one.next_message("one")
         until(lambda: recorded(shop).customers.total() == 12)
         assert one.stop("one") == 143
 
@@ -163,13 +163,13 @@ def test_a_listener_outlives_its_broker(rabbit: Rabbit, shop: Company) -> None:
         rabbit.publish("restarts", [json.dumps(opt_out(1)).encode()])
         until(lambda: recorded(shop).customers.total() == 1)
         rabbit.stop()
-        assert "cannot be reached" in one.said("one")
+        assert "cannot be reached" in one.next_message("one")
         rabbit.start()
-        assert "again" in one.said("one")
+        assert "again" in one.next_message("one")
         with rabbit.connect() as connection:
             connection.default_channel.queue_delete("restarts")
-        assert "cannot be reached" in one.said("one")
-        assert "again" in one.said("one")
+        assert "cannot be reached" in one.next_message("one")
+        assert "again" in one.next_message("one")
         rabbit.publish("restarts", [json.dumps(opt_out(2)).encode()])
         until(lambda: recorded(shop).customers.total() == 2)
         assert one.stop("one") == 143
@@ -222,15 +222,15 @@ def _publish_odd(rabbit: Rabbit, queue: str, body: bytes) -> None:
 def test_one_cloud_event_over_three_sources_is_one_change(rabbit: Rabbit, shop: Company) -> None:
     """The same CloudEvent 1,000 times: through a stream, through a queue in either form of its headers, and by HTTP."""
     moment = datetime(2026, 11, 20, 8, tzinfo=UTC)
-    said = {name: value for name, value in opt_out(1).items() if name != "effective_at"}
+    fields = {name: value for name, value in opt_out(1).items() if name != "effective_at"}
     event = CloudEvent(
-        {"id": "7 %", "source": "/shop/ü", "type": "consent", "specversion": "1.0", "time": moment}, said
+        {"id": "7 %", "source": "/shop/ü", "type": "consent", "specversion": "1.0", "time": moment}, fields
     )
     made = to_binary_event(event)
     colons = {
         name.replace("cloudEvents_", "cloudEvents:"): value for name, value in made.application_properties.items()
     }
-    structured = {**event.get_attributes(), "time": moment.isoformat(), "data": said}
+    structured = {**event.get_attributes(), "time": moment.isoformat(), "data": fields}
     with stream(shop.folder) as events, listeners(shop, events.source()) as ours:
         events.publish(*[json.dumps(structured).encode()] * 300)
         for headers in (made.application_properties, colons):

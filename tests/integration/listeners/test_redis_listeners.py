@@ -62,14 +62,14 @@ def test_a_listener_outlives_its_server(tmp_path: Path) -> None:
         events.publish(json.dumps(opt_out(1)).encode())
         until(events.taken)
         events.broker.stop()
-        assert "cannot be reached" in one.said("one")
+        assert "cannot be reached" in one.next_message("one")
         events.broker.ensure()
-        assert "again" in one.said("one")
+        assert "again" in one.next_message("one")
         events.publish(json.dumps(opt_out(2)).encode())
         until(events.taken)
         events.client.flushall()
-        assert "made anew" in one.said("one")
-        assert "again" in one.said("one")
+        assert "made anew" in one.next_message("one")
+        assert "again" in one.next_message("one")
         events.publish(json.dumps(opt_out(3)).encode())
         until(events.taken)
 
@@ -91,7 +91,7 @@ def test_nothing_is_given_out_again_while_the_ledger_is_away(tmp_path: Path) -> 
         until(events.taken)
         rename_table(shop, "alembic_version", "away")
         first = events.publish(json.dumps(opt_out(2)).encode())
-        assert "nothing is lost" in one.said("one")
+        assert "nothing is lost" in one.next_message("one")
         events.publish(json.dumps(opt_out(3)).encode())
         time.sleep(3)
         (held,) = events.client.xpending_range("consent", "optrelay", "-", "+", 10)
@@ -115,7 +115,7 @@ def test_a_listener_says_what_it_did(tmp_path: Path) -> None:
         events.publish(good, good, b"{oops")
         until(events.taken)
         one.stop("one")
-        out, said = one.output("one", "out"), one.output("one", "err")
+        out, errors = one.output("one", "out"), one.output("one", "err")
         counts = json.loads(out)
         _, status, _ = shop.run("status", "latest")
         _, rejected, _ = shop.run("rejected-events", "show", "1", "--reveal")
@@ -123,9 +123,9 @@ def test_a_listener_says_what_it_did(tmp_path: Path) -> None:
         assert (counts["events"], counts["accepted"], counts["duplicates"], counts["rejected"]) == (3, 1, 1, 1)
         assert (status["rows"], status["pending"], status["reject_codes"]) == (3, 1, {"bad_json": 1})
         assert status["state"] == "released"
-        assert "rejected-events list" in said
+        assert "rejected-events list" in errors
         assert rejected["text"] == "{oops"
-        assert "hush-hush-7" not in out + said + json.dumps(status)
+        assert "hush-hush-7" not in out + errors + json.dumps(status)
     ledger = Ledger(shop.environment()["OPTRELAY_LEDGER_URL"])
     ((source, lag),) = ledger.event_sources.lag_seconds().items()
     ledger.close()

@@ -44,9 +44,9 @@ def test_a_database_that_restarts_loses_nothing(tmp_path: Path, server: Any) -> 
         until_called(shop, 200)
 
         restart(server)
-        out, said = process.communicate(timeout=90)
+        out, stderr = process.communicate(timeout=90)
 
-        assert process.returncode == 0, said
+        assert process.returncode == 0, stderr
         assert shop.held() == fold(rows)
         assert shop.stats()["overlaps"] == 0
         code, found, _ = shop.run("run", tmp_path / "nightly.csv")

@@ -60,8 +60,8 @@ def test_entries_that_are_no_wake_ups_stop_nothing(
     shop.run("import", shop.write(rows))
     store.rpush(QUEUE, *messages)
 
-    code, _, said = shop.run("sweep", "--once")
-    assert code == 0, said
+    code, _, stderr = shop.run("sweep", "--once")
+    assert code == 0, stderr
 
     with process(shop, *command) as worker, process(shop, OPTRELAY, "sweep") as sweep:
         until(lambda: not store.llen(QUEUE) and shop.held() == fold(rows))

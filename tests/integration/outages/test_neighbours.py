@@ -100,14 +100,14 @@ def test_an_app_that_must_wait_does_not_keep_its_neighbour(shop: Messenger) -> N
     shop.order(kind="throttle", users=[f"{STOPPED}/*"], retry_after=600)
     started = time.monotonic()
 
-    code, found, said = shop.run("run", shop.pauses(), "--patience", "60s")
+    code, found, stderr = shop.run("run", shop.pauses(), "--patience", "60s")
 
     assert time.monotonic() - started < SECONDS
     assert shop.paused() == all_of(WELL)
     assert (code, found["applied"], found["pending"], found["dead"]) == (4, 3, 3, 0)
     assert "gupshup (app app-1) asked us to wait" in found["reasons"][0]
     assert len(found["reasons"]) == 1
-    assert "gupshup (app app-2) asked" not in said
+    assert "gupshup (app app-2) asked" not in stderr
 
     called = shop.calls_to(STOPPED)
     assert 1 <= called <= len(HOOKS[STOPPED])
@@ -139,6 +139,6 @@ def test_an_app_whose_token_is_refused_does_not_stop_its_neighbour(shop: Messeng
 
     shop.repair()
     shop.without_token = ()
-    code, found, said = shop.run("run", path)
-    assert code == 0, said
+    code, found, stderr = shop.run("run", path)
+    assert code == 0, stderr
     assert shop.paused() == all_of(STOPPED) | all_of(WELL) | all_of(FORGOTTEN)

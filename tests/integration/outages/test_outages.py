@@ -50,9 +50,9 @@ def test_a_wiped_broker_is_filled_again(shop: Company, broker: LocalBroker) -> N
     wait_for_calls(shop, 150)
 
     redis.Redis(unix_socket_path=broker.url.removeprefix("redis+socket://")).flushall()
-    _, said = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
 
-    assert process.returncode == 0, said
+    assert process.returncode == 0, stderr
     assert shop.held() == fold(rows)
     assert time.monotonic() - started < 600 / 100 + 5 + 15
 
@@ -66,9 +66,9 @@ def test_a_provider_that_is_down_for_a_while_costs_only_time(shop: Company) -> N
     wait_for_calls(shop, 100)
 
     shop.fault(kind="down", seconds=DOWN_SECONDS)
-    out, said = process.communicate(timeout=DOWN_SECONDS + 90)
+    out, stderr = process.communicate(timeout=DOWN_SECONDS + 90)
 
-    assert process.returncode == 0, said
+    assert process.returncode == 0, stderr
     assert '"dead": 0' in out
     assert shop.held() == fold(rows)
 
@@ -79,17 +79,17 @@ def test_refused_credentials_are_said_and_kill_nothing(shop: Company) -> None:
     rows = shuffled_rows(400, 100)
     path = shop.write(rows)
 
-    code, found, said = shop.run("run", path, timeout=60)
+    code, found, stderr = shop.run("run", path, timeout=60)
 
     assert code == 4
-    assert "refuses our credentials" in said
+    assert "refuses our credentials" in stderr
     assert (found["dead"], found["pending"], found["sealed"]) == (0, found["accepted"] - found["superseded"], False)
     assert shop.stats()["calls"] < 40
 
     del shop.settings["CONNECTIONS__CAPILLARY__PASSWORD"]
-    code, found, said = shop.run("run", path, timeout=60)
+    code, found, stderr = shop.run("run", path, timeout=60)
 
-    assert code == 0, said
+    assert code == 0, stderr
     assert shop.held() == fold(rows)
     assert_balanced(found)
 
@@ -107,9 +107,9 @@ def test_without_redis_the_limit_still_holds(tmp_path: Path, broker: LocalBroker
         broker.stop()
         time.sleep(5)
         broker.ensure()
-        _, said = process.communicate(timeout=90)
+        _, stderr = process.communicate(timeout=90)
 
-        assert process.returncode == 0, said
+        assert process.returncode == 0, stderr
         stats = shop.stats(window=1.0)
         assert stats["worst_window"]["calls"] <= 51
         assert stats["throttled"] == 0
@@ -128,9 +128,9 @@ def test_four_processes_keep_the_limit_and_use_it(tmp_path: Path) -> None:
         before, started = shop.stats()["calls"], time.monotonic()
         time.sleep(6)
         used, seconds = shop.stats()["calls"] - before, time.monotonic() - started
-        _, said = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60)
 
-        assert process.returncode == 0, said
+        assert process.returncode == 0, stderr
         stats = shop.stats(window=1.0)
         assert stats["worst_window"]["calls"] <= 51
         assert stats["throttled"] == 0

@@ -84,10 +84,10 @@ def test_several_at_once_behind_a_pooler_record_and_deliver(shop: Company) -> No
     rows = [row for seed in (1, 2, 3) for row in shuffled_rows(600, 150, seed)]
 
     importers = [shop.start("import", path) for path in files]
-    said = [process.communicate(timeout=120)[1] for process in importers]
+    errors = [process.communicate(timeout=120)[1] for process in importers]
     code, _, answer = shop.run("run", *files, "--workers", "2")
 
-    assert [process.returncode for process in importers] == [0, 0, 0], said
+    assert [process.returncode for process in importers] == [0, 0, 0], errors
     assert code == 0, answer
     assert shop.held() == fold(rows)
     for path in files:

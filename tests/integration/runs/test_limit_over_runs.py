@@ -83,9 +83,9 @@ def test_killed_runs_keep_one_limit(shop: Company, seed: int) -> None:
         psutil.Process(process.pid).send_signal(signal.SIGKILL)
         process.communicate()
     began = time.monotonic()
-    code, found, said = shop.run("run", path, "--workers", "2")
+    code, found, stderr = shop.run("run", path, "--workers", "2")
 
-    assert (code, found["pending"]) == (0, 0), said
+    assert (code, found["pending"]) == (0, 0), stderr
     assert time.monotonic() - began < 30
     assert worst_window(arrivals(shop), 3 - JITTER) <= 5
 
@@ -124,11 +124,11 @@ def test_a_second_run_on_the_ledger_says_why_it_does_not_start(
     first = shop.start("run", path, "--workers", "1", "--json")
     wait_for_calls(shop, 1)
 
-    code, _, said = other.run("run", one_row(other, 1), "--workers", "1")
+    code, _, stderr = other.run("run", one_row(other, 1), "--workers", "1")
     first.communicate(timeout=60)
 
     assert code == 5
-    assert f"process {first.pid}" in " ".join(said.split())
+    assert f"process {first.pid}" in " ".join(stderr.split())
     assert first.returncode == 0
     assert len(arrivals(shop)) == 26, "the first run delivers what the second one has recorded"
     assert worst_window(arrivals(shop), 3 - JITTER) <= 5
@@ -144,9 +144,9 @@ def test_a_run_that_was_killed_elsewhere_keeps_no_one_out_for_long(shop: Company
         tx.execute(text("INSERT INTO leases VALUES ('run', 'db7, process 4', 'elsewhere', :until)"), {"until": until})
     engine.dispose()
 
-    code, _, said = shop.run("run", one_row(shop, 2), "--workers", "1")
+    code, _, stderr = shop.run("run", one_row(shop, 2), "--workers", "1")
     assert code == 5
-    assert "db7, process 4" in " ".join(said.split())
+    assert "db7, process 4" in " ".join(stderr.split())
 
     time.sleep(LEASE_SECONDS / 2)
     assert shop.run("run", "--workers", "1")[0] == 0
@@ -163,9 +163,9 @@ def test_a_clock_that_was_wrong_keeps_no_one_out_for_long(shop: Company) -> None
         tx.execute(text("INSERT INTO leases VALUES ('run', 'db7, process 4', 'elsewhere', :until)"), {"until": until})
     engine.dispose()
 
-    code, _, said = shop.run("run", one_row(shop, 2), "--workers", "1")
+    code, _, stderr = shop.run("run", one_row(shop, 2), "--workers", "1")
     assert code == 5
-    assert "db7, process 4" in " ".join(said.split())
+    assert "db7, process 4" in " ".join(stderr.split())
 
     time.sleep(LEASE_SECONDS)
     assert shop.run("run", "--workers", "1")[0] == 0
@@ -177,7 +177,7 @@ def test_a_ledger_file_with_two_names_is_refused(shop: Company) -> None:
     assert shop.run("run", one_row(shop, 1), "--workers", "1")[0] == 0
     (shop.folder / "copy.db").hardlink_to(shop.folder / "ledger.db")
 
-    code, _, said = shop.run("run", one_row(shop, 2), "--workers", "1")
+    code, _, stderr = shop.run("run", one_row(shop, 2), "--workers", "1")
 
     assert code == 2
-    assert "hard links" in " ".join(said.split())
+    assert "hard links" in " ".join(stderr.split())

@@ -39,9 +39,9 @@ def test_a_mixed_file(tmp_path: Path) -> None:
     with mixed_company(tmp_path) as shop:
         rows = mixed_rows()
 
-        code, found, said = shop.run("run", shop.write(rows), timeout=60)
+        code, found, stderr = shop.run("run", shop.write(rows), timeout=60)
 
-        assert code == 0, said
+        assert code == 0, stderr
         assert (len(rows), found["rejected"], found["dead"]) == (5_000, 0, 0)
         assert_balanced(found)
         assert_everything_held(shop, rows)

@@ -35,9 +35,9 @@ def test_a_shuffled_file_ends_in_the_newest_changes(shop: Company, count: int, c
     rows = shuffled_rows(count, customers)
     path = shop.write(rows)
 
-    code, found, said = shop.run("run", path, "--workers", str(processes))
+    code, found, stderr = shop.run("run", path, "--workers", str(processes))
 
-    assert code == 0, said
+    assert code == 0, stderr
     assert shop.held() == fold(rows)
     assert_balanced(found)
     stats = shop.stats()
@@ -45,9 +45,9 @@ def test_a_shuffled_file_ends_in_the_newest_changes(shop: Company, count: int, c
     assert stats["calls"] == found["calls"] == customers
     assert stats["overlaps"] == 0
 
-    code, again, said = shop.run("run", path)
+    code, again, stderr = shop.run("run", path)
 
-    assert code == 0, said
+    assert code == 0, stderr
     assert shop.stats()["calls"] == customers
     assert again["import"] == found["import"]
 
@@ -58,19 +58,19 @@ def test_what_events_said_is_told_and_counted_by_a_run(shop: Company) -> None:
         ledger.maintenance.prepare()
         source = ImportSource("http", "shop", "a run of serve", 0, None, stream=True)
         listened = ledger.intake.open_import(source).import_id
-        ledger.intake.accept_events(listened, [said("387006417"), said("404006669")], [])
+        ledger.intake.accept_events(listened, [change("387006417"), change("404006669")], [])
 
         code, found, notes = shop.run("run")
 
         assert (code, found["applied"], found["dead"], found["import"]) == (1, 1, 1, listened), notes
         assert shop.run("run")[1]["imports"] == []
-        ledger.intake.accept_events(listened, [said("387006418")], [])
+        ledger.intake.accept_events(listened, [change("387006418")], [])
         code, found, notes = shop.run("run")
         assert (found["applied"], found["pending"], found["sealed"]) == (2, 0, False), notes
         assert code == 0  # one is dead still, which the first run said
 
 
-def said(customer: str) -> ConsentChange:
+def change(customer: str) -> ConsentChange:
     """What an event says: that someone is out."""
     row = PROVIDERS["capillary"].row.model_validate(
         {"user_id": customer, "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}

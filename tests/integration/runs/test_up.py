@@ -67,8 +67,8 @@ def answers(shop: Company) -> bool:
 
 def click(shop: Company, user: str) -> None:
     """Click on an unsubscribe link."""
-    _, made, said = shop.run("token", f"user_id={user}", "channel=EMAIL", "priority=BULK", "connection=capillary")
-    assert made, said
+    _, made, stderr = shop.run("token", f"user_id={user}", "channel=EMAIL", "priority=BULK", "connection=capillary")
+    assert made, stderr
     link = f"{shop.settings['PUBLIC_URL']}/v1/unsubscribe/{made['token']}"
     httpx.post(link, data={"List-Unsubscribe": "One-Click"}, timeout=10).raise_for_status()
 
@@ -80,10 +80,10 @@ def test_the_log_says_how_long_a_file_waits(shop: Company) -> None:
     time.sleep(1)
     process.terminate()
 
-    said = " ".join(process.communicate(timeout=60))
+    output = " ".join(process.communicate(timeout=60))
 
-    assert "drop, where a file is read once it has not changed for 60 s;" in said
-    assert "delivering with 1 worker process," in said
+    assert "drop, where a file is read once it has not changed for 60 s;" in output
+    assert "delivering with 1 worker process," in output
 
 
 @pytest.mark.fresh
@@ -103,8 +103,8 @@ def test_a_click_reaches_the_provider_in_two_seconds(shop: Company) -> None:
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         assert sum(one.memory_full_info().pss for one in family) < 600_000_000
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 130, said
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 130, stderr
         assert [one for one in family if _alive(one)] == []
 
 

@@ -74,12 +74,12 @@ def test_every_pool_delivers_and_stops_cleanly(shop: Company, command: list[str]
     assert leases(shop) == 0
 
     again = spawned(shop, *command)
-    code, found, said = shop.run("import", shop.folder / "nightly.csv", "--wait", timeout=60)
+    code, found, stderr = shop.run("import", shop.folder / "nightly.csv", "--wait", timeout=60)
     for process in (again, sweep):
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
 
-    assert code == 0, said
+    assert code == 0, stderr
     assert_balanced(found)
     assert shop.held() == fold(rows)
     assert shop.stats()["overlaps"] == 0

@@ -60,9 +60,9 @@ def test_no_name_and_no_cell_looks_like_a_line_of_ours(shop: Company) -> None:
     ]
 
     for done in outputs:
-        said = re.sub(r"\x1b\[[0-9;?]*[A-Zhlm]", "", (done.stdout + done.stderr).decode())  # rich's own sequences
-        assert not CONTROLS.search(said), said
-        assert not any(line.startswith("error: all") for line in said.splitlines()), said
+        output = re.sub(r"\x1b\[[0-9;?]*[A-Zhlm]", "", (done.stdout + done.stderr).decode())  # rich's own sequences
+        assert not CONTROLS.search(output), output
+        assert not any(line.startswith("error: all") for line in output.splitlines()), output
         assert done.returncode in {0, 1, 2}
     assert b"\\x1b]52" in outputs[3].stdout
     assert b"\x1b[" in outputs[3].stdout  # colours were asked for
@@ -97,11 +97,11 @@ def test_a_log_holds_no_command_to_the_terminal_that_shows_it(capsys: pytest.Cap
     """A person who follows a worker's log has a clipboard that a provider's reply, or a partner's file, has filled."""
     set_up_logs("INFO")
     structlog.get_logger().warning("an event", reason=HOSTILE)
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
 
-    assert not CONTROLS.search(said)
-    assert len(said.splitlines()) == 1
-    assert "\\x1b]52" in said
+    assert not CONTROLS.search(stderr)
+    assert len(stderr.splitlines()) == 1
+    assert "\\x1b]52" in stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can put another user's files into a folder")
@@ -112,10 +112,10 @@ def test_a_link_that_another_user_has_put_there_is_refused(shop: Company, tmp_pa
     (shop.folder / name).symlink_to(tmp_path / "ours")
     os.chown(shop.folder / name, STRANGER, STRANGER, follow_symlinks=False)
 
-    code, _, said = shop.run("run", shop.write(ROWS), "--workers", "1")
+    code, _, stderr = shop.run("run", shop.write(ROWS), "--workers", "1")
 
-    assert code == 2, said
-    assert f"belongs to another user (uid {STRANGER})" in said
+    assert code == 2, stderr
+    assert f"belongs to another user (uid {STRANGER})" in stderr
     assert not shop.held()
     (shop.folder / name).unlink()
     assert shop.run("run", shop.folder / "nightly.csv", "--workers", "1")[0] == 0

@@ -54,16 +54,16 @@ def test_no_one_is_named_outside_the_ledger(tmp_path: Path) -> None:
         for order in ({"kind": "html"}, {"kind": "reset"}, {"kind": "warn"}, {"kind": "error", "code": 500}):
             shop.fault(next=3, **order)
 
-        code, found, said = shop.run("run", path)
+        code, found, stderr = shop.run("run", path)
 
-        assert code == 1, said
+        assert code == 1, stderr
         assert found["dead"] >= 1
         _, listed, _ = shop.run("dead-letters", "list")
         shop.run("dead-letters", "export", "--all", "--output", tmp_path / "letters.csv")
     stop.set()
     broker.stop()
     logs = "".join(log.read_text() for log in tmp_path.rglob("*.log"))
-    everything = {"broker": " ".join(commands), "log": logs, "console": said + str(found) + str(listed)}
+    everything = {"broker": " ".join(commands), "log": logs, "console": stderr + str(found) + str(listed)}
     assert "optrelay.deliver" in everything["broker"]
     assert "optrelay.deliver" in logs
     for where, text in everything.items():

@@ -26,8 +26,8 @@ def test_a_run_beside_another_celery_program(shop: Company, monkeypatch: pytest.
         monkeypatch.setenv(name, "redis://127.0.0.1:1/0")
     rows = shuffled_rows(40, 10)
 
-    code, found, said = shop.run("run", shop.write(rows), "--workers", "1", "--patience", "20s")
+    code, found, stderr = shop.run("run", shop.write(rows), "--workers", "1", "--patience", "20s")
 
-    assert code == 0, said
+    assert code == 0, stderr
     assert found["applied"] > 0
     assert shop.held() == fold(rows)

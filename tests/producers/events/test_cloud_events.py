@@ -18,7 +18,7 @@ from producers.events.cloudevents import cloudevent_change_id
 from producers.events.event import Event, EventChange
 from producers.parsing.error_messages import RowError
 from producers.parsing.strict_json import BYTE_ORDER_MARK
-from tests.support.event_intake import OPT_OUT, codes, said
+from tests.support.event_intake import OPT_OUT, codes, parsed
 
 NEEDED = {"specversion": "1.0", "id": "7", "source": "/shop", "type": "com.example.consent"}
 
@@ -45,8 +45,8 @@ def test_a_cloud_event_without_a_time_gets_none() -> None:
     """The package would say now; a redelivered event must not look newer than it is."""
     binary = {f"ce_{name}": value for name, value in NEEDED.items()}
 
-    assert said({**NEEDED, "data": OPT_OUT}) == [EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
-    assert said(OPT_OUT, **binary) == [EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
+    assert parsed({**NEEDED, "data": OPT_OUT}) == [EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
+    assert parsed(OPT_OUT, **binary) == [EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
 
 
 def test_identities_do_not_run_together() -> None:
@@ -58,11 +58,11 @@ def test_identities_do_not_run_together() -> None:
 def test_a_cloud_event_that_lacks_something_is_refused(lacking: str) -> None:
     """Each of the four attributes is needed, in both modes."""
     rest = {name: value for name, value in NEEDED.items() if name != lacking}
-    structured = said({**rest, "data": OPT_OUT}, content_type="application/cloudevents+json")
+    structured = parsed({**rest, "data": OPT_OUT}, content_type="application/cloudevents+json")
 
     assert codes(structured) == ["bad_cloudevent"]
     if lacking != "specversion":  # in binary mode this attribute alone says that it is one
-        assert codes(said(OPT_OUT, **{f"ce_{name}": value for name, value in rest.items()})) == ["bad_cloudevent"]
+        assert codes(parsed(OPT_OUT, **{f"ce_{name}": value for name, value in rest.items()})) == ["bad_cloudevent"]
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_a_cloud_event_that_lacks_something_is_refused(lacking: str) -> None:
 )
 def test_a_cloud_event_against_the_specification_is_refused(attributes: dict[str, Any]) -> None:
     """What the package's own validation refuses is a fault."""
-    assert codes(said({**NEEDED, **attributes, "data": OPT_OUT})) == ["bad_cloudevent"]
+    assert codes(parsed({**NEEDED, **attributes, "data": OPT_OUT})) == ["bad_cloudevent"]
 
 
 @pytest.mark.parametrize("data", [None, "text", 7, [OPT_OUT]])
 def test_a_cloud_event_without_an_object_is_refused(data: Any) -> None:
     """Its data must be an object with our names."""
-    assert codes(said({**NEEDED, "data": data})) == ["bad_cloudevent"]
+    assert codes(parsed({**NEEDED, "data": data})) == ["bad_cloudevent"]
 
 
 def base64(data: Any) -> str:
@@ -99,8 +99,8 @@ def test_data_in_base64_are_read(mark: bytes) -> None:
 
     for content_type in ("application/json", "application/octet-stream"):
         event = {**NEEDED, "datacontenttype": content_type, "data_base64": encoded}
-        assert said(event) == [EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
-        assert said({**event, "data": None}) == [EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
+        assert parsed(event) == [EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
+        assert parsed({**event, "data": None}) == [EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
 
 
 @pytest.mark.parametrize(
@@ -116,28 +116,28 @@ def test_data_in_base64_are_read(mark: bytes) -> None:
 )
 def test_base64_that_holds_no_change_is_refused(data: dict[str, Any]) -> None:
     """No guess is made at what is no JSON, or stands beside other data."""
-    assert codes(said({**NEEDED, **data})) == ["bad_cloudevent"]
+    assert codes(parsed({**NEEDED, **data})) == ["bad_cloudevent"]
 
 
 def test_an_attribute_that_is_null_was_not_set() -> None:
     """A person who opted out stays opted in, because the publisher's library writes null for what it did not set."""
     unset = dict.fromkeys(("time", "subject", "dataschema", "datacontenttype", "extension"))
 
-    assert said({**NEEDED, **unset, "data": OPT_OUT}) == [
+    assert parsed({**NEEDED, **unset, "data": OPT_OUT}) == [
         EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)
     ]
-    assert codes(said({**NEEDED, "id": None, "data": OPT_OUT})) == ["bad_cloudevent"]
+    assert codes(parsed({**NEEDED, "id": None, "data": OPT_OUT})) == ["bad_cloudevent"]
 
 
 @pytest.mark.parametrize("mode", ["structured", "binary"])
 def test_small_letters_in_a_time_are_read(mode: str) -> None:
     """A person who opted out stays opted in, because RFC 3339's `t` and `z` were no time to us."""
     if mode == "binary":
-        (found,) = said(
+        (found,) = parsed(
             OPT_OUT, **{f"ce_{name}": value for name, value in NEEDED.items()}, ce_time="2026-11-20t08:30:00z"
         )
     else:
-        (found,) = said({**NEEDED, "time": "2026-11-20t08:30:00z", "data": OPT_OUT})
+        (found,) = parsed({**NEEDED, "time": "2026-11-20t08:30:00z", "data": OPT_OUT})
 
     assert isinstance(found, EventChange)
     assert found.since == "2026-11-20T08:30:00+00:00"
@@ -149,9 +149,9 @@ def test_the_content_type_decides_between_envelope_and_headers() -> None:
     headers = {f"ce_{name}": value for name, value in NEEDED.items()}
     expected = [EventChange(OPT_OUT, cloudevent_change_id("/shop", "8"), None)]
 
-    assert said(envelope, content_type="application/cloudevents+json; charset=utf-8", **headers) == expected
-    assert said([envelope], content_type="application/cloudevents-batch+json", **headers) == expected
-    assert said(OPT_OUT, content_type="application/json", **headers) == [
+    assert parsed(envelope, content_type="application/cloudevents+json; charset=utf-8", **headers) == expected
+    assert parsed([envelope], content_type="application/cloudevents-batch+json", **headers) == expected
+    assert parsed(OPT_OUT, content_type="application/json", **headers) == [
         EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)
     ]
 
@@ -159,8 +159,8 @@ def test_the_content_type_decides_between_envelope_and_headers() -> None:
 def test_plain_data_under_the_type_of_an_envelope_are_read_beside_the_headers() -> None:
     """A person's opt-out is refused for want of an envelope that stands in the headers, where its publisher put it."""
     headers = {"ce-specversion": "1.0", "ce-id": "a-1", "ce-source": "/shop", "ce-type": "consent"}
-    found = said(OPT_OUT, content_type="application/cloudevents+json", **headers)
-    assert found == said(OPT_OUT, content_type="application/json", **headers)
+    found = parsed(OPT_OUT, content_type="application/cloudevents+json", **headers)
+    assert found == parsed(OPT_OUT, content_type="application/json", **headers)
     assert codes(found) == ["said"]
 
 
@@ -174,7 +174,7 @@ anything = st.recursive(
 @given(st.dictionaries(st.sampled_from([*NEEDED, "data", "data_base64", "time", "datacontenttype", "x"]), anything))
 def test_no_cloud_event_is_too_strange(attributes: dict[str, Any]) -> None:
     """Whatever stands in it, it is read or it is a fault."""
-    assert codes(said(attributes, content_type="application/cloudevents+json")) in (["said"], ["bad_cloudevent"])
+    assert codes(parsed(attributes, content_type="application/cloudevents+json")) in (["said"], ["bad_cloudevent"])
 
 
 @pytest.mark.parametrize(
@@ -190,5 +190,5 @@ def test_the_time_of_an_envelope_is_read_like_any_other(time: str, code: str) ->
     """An opt-out sent with Go's zero time would be older than any opt-in, and be dropped."""
     binary = {f"ce_{name}": value for name, value in {**NEEDED, "time": time}.items()}
 
-    for found in (said({**NEEDED, "time": time, "data": OPT_OUT}), said(OPT_OUT, **binary)):
+    for found in (parsed({**NEEDED, "time": time, "data": OPT_OUT}), parsed(OPT_OUT, **binary)):
         assert [(one.code, one.column) for one in found if isinstance(one, RowError)] == [(code, "time")]

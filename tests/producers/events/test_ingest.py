@@ -98,8 +98,8 @@ def test_a_number_that_its_sender_uses_again_is_another_event(taker: Taker) -> N
 )
 def test_an_entry_that_was_added_twice_is_one_change(taker: Taker, named: dict[str, str]) -> None:
     """A client that got no answer from the stream adds its entry again: only the moment of receipt is another."""
-    said = named | ({"data": OPT_OUT} if "specversion" in named else OPT_OUT)
-    results = taker.take(event(said), event(said, since=MORNING.replace(hour=9)))
+    body = named | ({"data": OPT_OUT} if "specversion" in named else OPT_OUT)
+    results = taker.take(event(body), event(body, since=MORNING.replace(hour=9)))
 
     assert [one.status for [one] in results] == ["accepted", "duplicate"]
 
@@ -130,10 +130,10 @@ def test_a_run_that_was_killed_is_ended_by_the_next(taker: Taker) -> None:
 def test_each_key_has_a_run_of_its_own(ledger: Ledger) -> None:
     """What one key brings can be held and undone alone; each change is answered in its place, and all runs end."""
     keys = ["key a", "key b", "", "key a"]
-    said = [event({**OPT_OUT, "user_id": f"{n}"}, sent_by=by) for n, by in enumerate(keys, 1)]
+    events = [event({**OPT_OUT, "user_id": f"{n}"}, sent_by=by) for n, by in enumerate(keys, 1)]
     bad = event({**OPT_OUT, "channel": "FAX"}, sent_by="key b")
 
-    results = Taker(ledger).take(*said, bad, said[1])
+    results = Taker(ledger).take(*events, bad, events[1])
 
     answers = [one.status for [one] in results]
     assert answers == ["accepted"] * 4 + ["rejected", "duplicate"]
@@ -157,10 +157,10 @@ def test_events_of_several_keys_share_a_transaction(ledger: Ledger) -> None:
     taker = Taker(ledger)
     taker.intake._intake = counting = Refusing(ledger, {"2", "5"})
     keys = ["key a", "key b", "key a", "key c", "key b"]
-    said = [event({**OPT_OUT, "user_id": f"{n}"}, sent_by=by) for n, by in enumerate(keys, 1)]
-    said.append(event({**OPT_OUT, "user_id": "1"}, sent_by="key c"))
+    events = [event({**OPT_OUT, "user_id": f"{n}"}, sent_by=by) for n, by in enumerate(keys, 1)]
+    events.append(event({**OPT_OUT, "user_id": "1"}, sent_by="key c"))
 
-    results = taker.take(*said)
+    results = taker.take(*events)
 
     answers = [one.status for [one] in results]
     assert answers == ["accepted", "rejected", "accepted", "accepted", "rejected", "duplicate"]

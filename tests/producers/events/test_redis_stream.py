@@ -245,9 +245,9 @@ def test_a_stream_that_is_deleted_while_much_is_unread_is_told_in_the_same_words
 
 def test_an_entry_with_one_field_twice_is_refused(events: Stream) -> None:
     """An opt-out is read as an opt-in, because a dictionary keeps the last of two fields."""
-    said = ("user_id", "7", "action", "OPTOUT", "action", "OPTIN")
-    events.client.execute_command("XADD", "consent", "*", *said)
-    events.client.execute_command("XADD", "consent", "*", *said[:4])
+    fields = ("user_id", "7", "action", "OPTOUT", "action", "OPTIN")
+    events.client.execute_command("XADD", "consent", "*", *fields)
+    events.client.execute_command("XADD", "consent", "*", *fields[:4])
     one = listener(events, claim_after=0.01)
 
     found = one.read(10, SOON)

@@ -47,9 +47,9 @@ def test_a_poison_event_harms_only_itself(any_taker: Taker) -> None:
 def kept(taker: Taker) -> list[tuple[str, bytes, int]]:
     """Code, text and place in its event of each refused change that is kept."""
     found = [
-        (one.code, taker.ledger.rejected_events.what_it_said(one.id)) for one in taker.ledger.rejected_events.find(ALL)
+        (one.code, taker.ledger.rejected_events.content_of(one.id)) for one in taker.ledger.rejected_events.find(ALL)
     ]
-    return [(code, said.body, said.position) for code, said in found]
+    return [(code, content.body, content.position) for code, content in found]
 
 
 def test_of_a_list_only_what_is_refused_is_kept(any_taker: Taker) -> None:
@@ -65,7 +65,7 @@ def test_of_a_list_only_what_is_refused_is_kept(any_taker: Taker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "text"),
+    ("sent", "text"),
     [
         (event(b"\xff\xfe{"), b"\xff\xfe{"),
         (event(b"[]"), b"[]"),
@@ -74,9 +74,9 @@ def test_of_a_list_only_what_is_refused_is_kept(any_taker: Taker) -> None:
         (event(b'{"a": "' + b"x" * LONGEST_EVENT + b'"}'), b'{"a": "' + b"x" * LONGEST_EVENT + b'"}'),
     ],
 )
-def test_an_event_that_cannot_be_read_is_kept_to_the_byte(taker: Taker, said: Event, text: bytes) -> None:
+def test_an_event_that_cannot_be_read_is_kept_to_the_byte(taker: Taker, sent: Event, text: bytes) -> None:
     """A person opted out in an event of another encoding, or too large: it was acknowledged, and must not be lost."""
-    taker.take(said)
+    taker.take(sent)
 
     ((_, found, position),) = kept(taker)
     assert (found, position) == (text, 0)
@@ -148,9 +148,9 @@ values = (
 
 @settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.dictionaries(st.sampled_from([*OPT_OUT, "effective_at", "reason", "change_id", "account_id"]), values))
-def test_no_event_keeps_the_ledger_from_recording(any_taker: Taker, said: dict[str, Any]) -> None:
+def test_no_event_keeps_the_ledger_from_recording(any_taker: Taker, more: dict[str, Any]) -> None:
     """Whatever an event's fields hold, the batch is recorded: either it or its refusal."""
-    body = json.dumps({**OPT_OUT, **said}).encode("utf-8", "surrogatepass")
+    body = json.dumps({**OPT_OUT, **more}).encode("utf-8", "surrogatepass")
     [[result]] = any_taker.take(event(body))
 
     assert result.status in {"accepted", "duplicate", "rejected"}
@@ -160,9 +160,9 @@ def test_an_event_that_the_ledger_refuses_is_rejected_alone(ledger: Ledger) -> N
     """41 requests shared its commit and were all told 503, for ever; now only that one is rejected, with a remedy."""
     taker = Taker(ledger)
     taker.intake._intake = Refusing(ledger, {"2"})
-    said = [OPT_OUT | {"user_id": str(n)} for n in range(1, 4)]
+    bodies = [OPT_OUT | {"user_id": str(n)} for n in range(1, 4)]
 
-    results = taker.take(said[0], [said[1], said[2]], b"no JSON")
+    results = taker.take(bodies[0], [bodies[1], bodies[2]], b"no JSON")
 
     assert [[one.status for one in found] for found in results] == [
         ["accepted"],

@@ -72,7 +72,7 @@ NOT_UNDERSTOOD: dict[str, dict[str, Any]] = {
 }
 
 
-def said(body: Any, kind: str = "application/json") -> list[Any]:
+def parsed(body: Any, kind: str = "application/json") -> list[Any]:
     """What becomes of a message, up to the ledger."""
     found = []
     for one in event_parser.read(Event(json.dumps(body).encode(), {"content-type": kind})):
@@ -101,7 +101,7 @@ def test_what_is_understood_is_allowed(name: str, action: str) -> None:
     envelope = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "consent.changed", "traceparent": "00-1"}
     for event in (change | SINCE, {**envelope, "data": change, "time": SINCE["effective_at"]}):
         assert [one.message for one in VALID.iter_errors(event)] == []
-        assert not any(isinstance(one, RowError) for one in said(event))
+        assert not any(isinstance(one, RowError) for one in parsed(event))
 
 
 @pytest.mark.parametrize("name", NOT_UNDERSTOOD)
@@ -109,7 +109,7 @@ def test_what_is_not_understood_is_not_allowed(name: str) -> None:
     """What would be rejected does not keep the schema either, so that a producer learns of it at home."""
     event = {**NOT_UNDERSTOOD[name], "action": "OPTIN", **SINCE}
 
-    assert isinstance(said(event)[0], RowError)
+    assert isinstance(parsed(event)[0], RowError)
     assert not VALID.is_valid(event)
 
 
@@ -122,7 +122,7 @@ def test_a_time_that_is_not_read_is_not_allowed(time: object) -> None:
     envelope = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "consent"}
 
     for event in (change, envelope | {"data": change}, envelope | {"data": change, "time": SINCE["effective_at"]}):
-        (fault,) = said(event)
+        (fault,) = parsed(event)
         assert isinstance(fault, RowError)
         assert fault.code in {"unreadable_time", "time_too_old"}
         assert not VALID.is_valid(event)
@@ -149,7 +149,7 @@ def test_whatever_is_allowed_is_understood(name: str) -> None:
     def understood(event: dict[str, Any]) -> None:
         whole = event if name == "CloudEvent" else event | SINCE | {"connection": name}
         assume(VALID.is_valid(whole) and is_possible(whole.get("data", whole).get("destination")))
-        assert [one for one in said(whole) if isinstance(one, RowError)] == []
+        assert [one for one in parsed(whole) if isinstance(one, RowError)] == []
 
     understood()
 

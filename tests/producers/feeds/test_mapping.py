@@ -190,10 +190,10 @@ def test_a_rejected_optin_without_a_time_is_not_dated_by_its_rejects_file(tmp_pa
     assert ledger.users == ["9"]
     assert from_micros(ledger.changes[0].effective_at) == first.since
 
-    said = datetime(2026, 11, 1, tzinfo=UTC)
+    since = datetime(2026, 11, 1, tzinfo=UTC)
     with source_files([str(first.rejects_file)]) as [rejects]:
-        take_in(rejects, ledger, IngestOptions(effective_at=said))
-    assert {change.address["user_id"]: from_micros(change.effective_at) for change in ledger.changes}["7"] == said
+        take_in(rejects, ledger, IngestOptions(effective_at=since))
+    assert {change.address["user_id"]: from_micros(change.effective_at) for change in ledger.changes}["7"] == since
 
 
 def source(tmp_path: Path, name: str = "x.csv") -> SourceFile:

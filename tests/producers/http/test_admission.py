@@ -263,8 +263,8 @@ def test_what_is_wrong_is_said_in_the_sender_s_words(served: Server) -> None:
     """A sender of JSON has fields and no options of a command line."""
     timeless = {name: value for name, value in ANN.items() if name != "effective_at"}
     envelope = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "time": "2999-01-01T00:00:00Z"}
-    for said, field in ((timeless, "effective_at"), ({**envelope, "data": timeless}, "time")):
-        (result,) = served.post(said).json()["results"]
+    for body, field in ((timeless, "effective_at"), ({**envelope, "data": timeless}, "time")):
+        (result,) = served.post(body).json()["results"]
         assert (result["status"], result["field"]) == ("rejected", field)
         assert "--" not in result["message"]
 

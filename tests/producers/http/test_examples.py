@@ -106,9 +106,9 @@ def test_every_field_is_explained(served: Server) -> None:
     fields = {field for name in ("capillary", "infobip", "gupshup") for field in described[name]["properties"]}
     assert fields == meanings().keys()
     page = served.client.get("/docs")
-    said = text_of(page)
-    assert "Fields of a change" in said
+    text = text_of(page)
+    assert "Fields of a change" in text
     for field in fields:
         assert f"<code>{field}</code>" in page.text
     for one in examples():
-        assert one.title in said
+        assert one.title in text

@@ -253,17 +253,17 @@ def test_four_eyes_want_another_one_than_the_importer(books: Ledger) -> None:
     setting = ",".join(f"{name}[approve+undo]=0123456789abcdef-{name}" for name in ("ann", "carl", "dora"))
     with server(books, keys=ApiKeys(setting), four_eyes=True) as served:
 
-        def said(name: str, what: str, **body: object) -> tuple[int, str]:
+        def decide(name: str, what: str, **body: object) -> tuple[int, str]:
             key = {"x-api-key": f"0123456789abcdef-{name}"}
             answer = served.client.post(f"/v1/imports/{file}/{what}", json={"why": "a"} | body, headers=key)
             return answer.status_code, answer.json().get("code", "")
 
-        assert [said(name, "approve")[1] for name in ("ann", "carl")] == ["same_person"] * 2
+        assert [decide(name, "approve")[1] for name in ("ann", "carl")] == ["same_person"] * 2
         assert deliver(books) == [("ann", "EMAIL|BULK OPTOUT")]
-        assert said("dora", "approve") == (200, "")
+        assert decide("dora", "approve") == (200, "")
         assert deliver(books) == [("ann", "EMAIL|BULK OPTIN")]
-        assert said("ann", "undo", opt_in_again=True) == (409, "cannot_undo")
-        assert said("ann", "undo") == (200, "")
+        assert decide("ann", "undo", opt_in_again=True) == (409, "cannot_undo")
+        assert decide("ann", "undo") == (200, "")
     with server(books, keys=ApiKeys(SETTING), four_eyes=True) as served:
         refused = ask(served, "bare", f"/v1/imports/{file}/undo", {"why": "a", "opt_in_again": True})
         assert (refused.status_code, refused.json()["code"]) == (403, "nameless_key")

@@ -65,12 +65,12 @@ def test_every_form_is_one_and_the_same_change(served: Server, form: str) -> Non
 def send_all(url: str, calls: list[tuple[Any, dict[str, str]]]) -> list[str]:
     """Send one after the other over one connection; return what became of each change."""
     connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
-    said = []
+    statuses = []
     for body, headers in calls:
         connection.request("POST", "/v1/changes", json.dumps(body), headers | {"x-api-key": KEY})
-        said += [one["status"] for one in json.loads(connection.getresponse().read())["results"]]
+        statuses += [one["status"] for one in json.loads(connection.getresponse().read())["results"]]
     connection.close()
-    return said
+    return statuses
 
 
 def spread(calls: list[Any], shares: int) -> list[list[Any]]:
@@ -89,9 +89,9 @@ def test_the_same_cloudevent_a_thousand_times_is_one_change(books: Ledger) -> No
     ]
 
     with server(books) as served, ThreadPoolExecutor(16) as pool:
-        said = [status for one in pool.map(partial(send_all, served.url), spread(calls, 16)) for status in one]
+        statuses = [status for one in pool.map(partial(send_all, served.url), spread(calls, 16)) for status in one]
 
-    assert (said.count("accepted") >= 1, set(said), len(said)) == (True, {"accepted", "duplicate"}, 1000)
+    assert (statuses.count("accepted") >= 1, set(statuses), len(statuses)) == (True, {"accepted", "duplicate"}, 1000)
     assert counted(books) == {"rows": 1000, "accepted": 1, "duplicates": 999, "pending": 1}
 
 
@@ -250,7 +250,7 @@ def test_two_servers_side_by_side_are_one(books: Ledger) -> None:
 def kept(ledger: Ledger) -> list[tuple[str, bytes]]:
     """Code and text of what is kept of rejected changes."""
     found = ledger.rejected_events.find(RejectedFilter())
-    return [(one.code, ledger.rejected_events.what_it_said(one.id).body) for one in found]
+    return [(one.code, ledger.rejected_events.content_of(one.id).body) for one in found]
 
 
 def test_what_was_rejected_of_an_accepted_request_is_kept(served: Server, books: Ledger) -> None:

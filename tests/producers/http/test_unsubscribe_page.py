@@ -129,8 +129,8 @@ def test_every_page_is_in_that_language(served: Server) -> None:
 def test_it_says_from_what(books: Ledger) -> None:
     """The brand, the list and the channel, in words of the settings where they have some; no person."""
     with serving(books, **NORTHWIND) as served:
-        said = text_of(opened(served))
-        assert "From Northwind Messages Weekly offers Sent by Email" in said
+        text = text_of(opened(served))
+        assert "From Northwind Messages Weekly offers Sent by Email" in text
         assert "Absender Northwind Nachrichten Wochenangebote Versand per E-Mail" in text_of(
             opened(served, language="de")
         )
@@ -155,7 +155,7 @@ def test_without_settings_it_says_what_the_link_says(served: Server) -> None:
 
 def test_it_says_what_happens_next(books: Ledger) -> None:
     """Before and after: that nothing has happened yet, and for how long messages may still come."""
-    for hours, said in (
+    for hours, text in (
         (None, "on their way may still reach you."),
         (36, "at most 36 hours"),
         (240, "at most 10 days"),
@@ -163,8 +163,8 @@ def test_it_says_what_happens_next(books: Ledger) -> None:
         with serving(books, within_hours=hours) as served:
             before, after = text_of(opened(served)), text_of(served.click(served.state.tokens.make(FIELDS, 60)))
         assert "Nothing changes until you press the button." in before
-        assert said in before
-        assert said in after
+        assert text in before
+        assert text in after
         assert "Nothing changes" not in after
 
 
@@ -201,7 +201,7 @@ def test_words_of_the_settings_stay_words(books: Ledger) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda _: None, "cannot be read"),
         (lambda path: path.write_bytes(b"GIF87 as long as " + b"x" * 110_000), "longer than 100 KiB"),
@@ -212,10 +212,10 @@ def test_words_of_the_settings_stay_words(books: Ledger) -> None:
         (lambda path: path.symlink_to("/dev/zero"), "is no ordinary file"),
     ],
 )
-def test_a_logo_that_cannot_be_shown_is_refused_at_the_start(tmp_path: Path, make: Any, said: str) -> None:
+def test_a_logo_that_cannot_be_shown_is_refused_at_the_start(tmp_path: Path, make: Any, message: str) -> None:
     """With the setting and the file; not as a broken picture in front of people."""
     make(tmp_path / "logo")
-    with pytest.raises(ConfigurationError, match=said) as refused:
+    with pytest.raises(ConfigurationError, match=message) as refused:
         PublicPages(PublicPage(logo=str(tmp_path / "logo")))
     assert "OPTRELAY_PUBLIC_PAGE__LOGO" in str(refused.value)
 
@@ -248,16 +248,16 @@ def test_settings_that_no_page_could_show_are_refused(wrong: dict[str, object]) 
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"language": "tlh"}, "OPTRELAY_PUBLIC_PAGE__LANGUAGE: 'tlh' is no language"),
         ({"brand": {"xx": "Northwind"}}, "'xx' is no language"),
         ({"topics": [{"when": {"chanel": "EMAIL"}, "list": "x"}]}, "no link has a column chanel"),
     ],
 )
-def test_what_would_never_fit_is_refused(wrong: dict[str, object], said: str) -> None:
+def test_what_would_never_fit_is_refused(wrong: dict[str, object], message: str) -> None:
     """A misspelt column of a topic would only be seen in front of people, by what the page does not say."""
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=message):
         PublicPages(PublicPage.model_validate(wrong), {"channel": "channel"}.get)
 
 

@@ -58,7 +58,7 @@ def test_a_marker_says_that_a_file_is_ready(own: Ledger, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("manifest", "reason"),
     [
         ({"rows": 2000}, None),
         ({"sha256": hashlib.sha256(dozen()["large.csv"]).hexdigest().upper(), "rows": 2000}, None),
@@ -69,13 +69,13 @@ def test_a_marker_says_that_a_file_is_ready(own: Ledger, folder: Path) -> None:
     ],
 )
 def test_a_manifest_is_checked_before_anything_is_recorded(
-    own: Ledger, folder: Path, said: object, reason: str | None
+    own: Ledger, folder: Path, manifest: object, reason: str | None
 ) -> None:
     """A file that was cut short on its way records nothing."""
     put(folder, {"large.csv": dozen()["large.csv"]})
     watching = watcher(own, folder, "ready=manifest")
     assert watching.look() == 0
-    (folder / "large.csv.manifest.json").write_text(json.dumps(said))
+    (folder / "large.csv.manifest.json").write_text(json.dumps(manifest))
 
     assert watching.look() == 1
 

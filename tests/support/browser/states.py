@@ -41,7 +41,7 @@ See = Callable[[str], None]
 """Is called in each state, with its name."""
 
 
-def said(number: int, action: str = "OPTOUT", hours: float = 1.0, connection: str = "capillary") -> ConsentChange:
+def new_change(number: int, action: str = "OPTOUT", hours: float = 1.0, connection: str = "capillary") -> ConsentChange:
     """What a person said so many hours ago."""
     since = to_micros(datetime.now(UTC) - timedelta(hours=hours))
     return ConsentChange(connection, {"user_id": f"{PERSON}{number}"}, SLOT, Action(action), since, {"reason": "rang"})
@@ -65,7 +65,7 @@ def file_of(ledger: Ledger, name: str, *changes: ConsentChange, rejects: int = 0
 
 def prepared(ledger: Ledger) -> tuple[str, str, int]:
     """A ledger in which everything occurs: the ids of a delivered import and of a held one, and a dead letter."""
-    first = file_of(ledger, "monday-1.csv", *(said(n, hours=30) for n in range(10, 22)), rejects=3)
+    first = file_of(ledger, "monday-1.csv", *(new_change(n, hours=30) for n in range(10, 22)), rejects=3)
     deliver(ledger, limit=8)
     deliver(ledger, Unchanged())
     for name, code, reason in (
@@ -73,15 +73,19 @@ def prepared(ledger: Ledger) -> tuple[str, str, int]:
         ("wednesday.csv", "8015", "the communication channel of this customer is closed"),
     ):
         start = 30 if code == "1012" else 40
-        file_of(ledger, name, *(said(n, hours=29) for n in range(start, start + 4)))
+        file_of(ledger, name, *(new_change(n, hours=29) for n in range(start, start + 4)))
         deliver(ledger, PermanentFailure(code, reason))
-    late = [said(n, hours=47.9 if n % 2 else 60) for n in range(50, 58)]
+    late = [new_change(n, hours=47.9 if n % 2 else 60) for n in range(50, 58)]
     file_of(ledger, "backlog.csv", *late)
-    file_of(ledger, "shop.csv", *(said(n, connection="shop") for n in range(60, 63)))
+    file_of(ledger, "shop.csv", *(new_change(n, connection="shop") for n in range(60, 63)))
     refused = Trip(Breaker.REFUSED, "HTTP 401: fix OPTRELAY_CONNECTIONS__SHOP__PASSWORD", ledger.now())
     ledger.breakers.open_breaker(ledger.breakers.health_of("shop"), refused, now=ledger.now())
     held = file_of(
-        ledger, "resurrects.csv", *(said(n, "OPTIN") for n in range(10, 14)), resurrects_from=1, resurrects_share=0.01
+        ledger,
+        "resurrects.csv",
+        *(new_change(n, "OPTIN") for n in range(10, 14)),
+        resurrects_from=1,
+        resurrects_share=0.01,
     )
     ledger.notices.observe(("ledger_full",), {"ledger_full": ("ledger_full", "0.4 GB are free: make room")}, tell=False)
     ledger.counters.add_up()

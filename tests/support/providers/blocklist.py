@@ -100,7 +100,7 @@ MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
 _numbers = count()
 
 
-class Said(NamedTuple):
+class Statement(NamedTuple):
     """What Ann says: on which channel and for which sender (empty: all), what, and when."""
 
     channel: str = ""
@@ -157,9 +157,9 @@ def settlement(ledger: Ledger, task: CustomerTask, outcomes: dict[int, Outcome])
     return Settlement(task, outcomes, (attempt,))
 
 
-def recorded(ledger: Ledger, *said: Said) -> str:
+def recorded(ledger: Ledger, *statements: Statement) -> str:
     """Record a file of what Ann says and let it become due."""
-    return record_changes(ledger, [one.change() for one in said])
+    return record_changes(ledger, [one.change() for one in statements])
 
 
 def record_changes(ledger: Ledger, changes: Sequence[ConsentChange]) -> str:

@@ -11,7 +11,7 @@ from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Health, Outcome, Throttled, Unauthorized
 from worker.providers.contract import Answer, Provider, Reply, Request
 
-Says = Callable[[Request], Reply]
+ReplyTo = Callable[[Request], Reply]
 
 MOST_CALLS = 200
 """More calls than that for the few changes of a case are a loop."""
@@ -32,7 +32,9 @@ class Delivered:
         return bool(self.health) and isinstance(self.health[-1], Throttled | Unauthorized)
 
 
-def deliver(provider: Provider, tasks: Sequence[CustomerTask], connection: ConnectionSettings, says: Says) -> Delivered:
+def deliver(
+    provider: Provider, tasks: Sequence[CustomerTask], connection: ConnectionSettings, reply_to: ReplyTo
+) -> Delivered:
     """Plan the tasks, send each series to its end, or until the provider must be left alone; collect the outcomes."""
     plan = provider.plan(tasks, connection)
     delivered = Delivered(dict(plan.outcomes))
@@ -44,7 +46,7 @@ def deliver(provider: Provider, tasks: Sequence[CustomerTask], connection: Conne
         while requests and not delivered.stopped:
             assert len(delivered.calls) < MOST_CALLS, "the series does not end"
             request = requests.popleft()
-            answer = provider.read(request, says(request), connection)
+            answer = provider.read(request, reply_to(request), connection)
             check(request, answer)
             requests.extendleft(reversed(answer.further))
             delivered.outcomes |= answer.outcomes

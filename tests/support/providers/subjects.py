@@ -13,7 +13,7 @@ from typing import Any
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import CustomerTask
 from tests.support.providers import capillary, gupshup, infobip
-from tests.support.providers.checked_delivery import Says
+from tests.support.providers.checked_delivery import ReplyTo
 from worker.providers import PROVIDERS
 from worker.providers.contract import Provider, Reply, Request
 
@@ -31,9 +31,9 @@ class Subject:
     name: str
     connection: ConnectionSettings
     tasks: tuple[CustomerTask, ...]
-    well: Callable[[], Says]
-    partly: Callable[[], Says] | None = None
-    silently: Callable[[], Says] | None = None
+    well: Callable[[], ReplyTo]
+    partly: Callable[[], ReplyTo] | None = None
+    silently: Callable[[], ReplyTo] | None = None
     never: Reply | None = None
     taken: frozenset[str] = field(default_factory=frozenset)
     of: Provider | None = None
@@ -54,14 +54,14 @@ def reply(body: Any, status: int = 200, retry_after: float | None = None) -> Rep
     return Reply(status, body if isinstance(body, str) else json.dumps(body), retry_after)
 
 
-def _capillary(lost: str = "", *, named: bool = False) -> Says:
-    def says(request: Request) -> Reply:
+def _capillary(lost: str = "", *, named: bool = False) -> ReplyTo:
+    def reply_to(request: Request) -> Reply:
         sent = (request.json or {}).get("subscriptions", [])
         kept = [row for row in sent if row["channel"] != lost]
         failed = [capillary.row_failed(row["channel"], row["priority"]) for row in sent if row["channel"] == lost]
         return reply(capillary.rows(*kept, warnings=failed if named else []))
 
-    return says
+    return reply_to
 
 
 class _Subscription:
@@ -79,20 +79,20 @@ class _Subscription:
         return reply(infobip.IDS_ONLY)
 
 
-def _picky_subscription() -> Says:
+def _picky_subscription() -> ReplyTo:
     there = _Subscription()
 
-    def says(request: Request) -> Reply:
+    def reply_to(request: Request) -> Reply:
         if request.method == "PUT" and "SEEN" in request.json["events"]:
             path = f"events[{request.json['events'].index('SEEN')}]"
             return reply(infobip.classic("BAD_REQUEST", **{path: ["unsupported event"]}), 400)
         return there(request)
 
-    return says
+    return reply_to
 
 
-def _blocklist(blocked: tuple[str, ...] = (), refused: str = "") -> Says:
-    def says(request: Request) -> Reply:
+def _blocklist(blocked: tuple[str, ...] = (), refused: str = "") -> ReplyTo:
+    def reply_to(request: Request) -> Reply:
         if request.method == "GET":
             asked = request.params["destination"]
             return reply(infobip.shown(*(infobip.entry(one) for one in blocked if one == asked)))
@@ -102,13 +102,13 @@ def _blocklist(blocked: tuple[str, ...] = (), refused: str = "") -> Says:
             return reply(infobip.classic("BAD_REQUEST", **{path: ["size must be between 1 and 255"]}), 400)
         return reply("", 202)
 
-    return says
+    return reply_to
 
 
-def _gupshup(ignored: str = "", *, bad_url: bool = False) -> Says:
+def _gupshup(ignored: str = "", *, bad_url: bool = False) -> ReplyTo:
     there = gupshup.shown()["subscription"]
 
-    def says(request: Request) -> Reply:
+    def reply_to(request: Request) -> Reply:
         form = dict(request.form or {})
         if bad_url and "url" in form:
             return reply(gupshup.error("Invalid URL Passed"), 400)
@@ -120,7 +120,7 @@ def _gupshup(ignored: str = "", *, bad_url: bool = False) -> Says:
         there.update(changed)
         return reply({"status": "success", "subscription": there})
 
-    return says
+    return reply_to
 
 
 _EVENTS = {"action": "OPTIN", "events": "CLICK|SEEN|INBOUND_MESSAGE"}

@@ -139,14 +139,14 @@ def mixed_rows() -> list[Row]:
     return rows
 
 
-def _said(odds: random.Random) -> Row:
+def _statement(odds: random.Random) -> Row:
     moment = datetime(2026, 11, 20, 8, tzinfo=UTC) + timedelta(minutes=odds.randrange(8))
     return {"action": odds.choice(("OPTIN", "OPTOUT")), "effective_at": moment.isoformat()}
 
 
 def _rule_row(odds: random.Random) -> Row:
     rule = odds.choice(RULES)
-    row = _said(odds) | {"connection": "infobip", "channel": "SMS", "subscription_id": rule}
+    row = _statement(odds) | {"connection": "infobip", "channel": "SMS", "subscription_id": rule}
     if rule == CALM_RULE:
         return row | {"action": "OPTIN", "events": "DELIVERY"}
     named = odds.choice(("events", "users", "users", "resources", "name"))
@@ -159,14 +159,14 @@ def _rule_row(odds: random.Random) -> Row:
 def _person_row(odds: random.Random) -> Row:
     number = odds.randrange(420)
     out = number < 400  # only those who are blocked already are ever let in again, since that costs a look
-    said = _said(odds) | ({"action": "OPTOUT"} if out else {})
-    return said | {"connection": "infobip", "destination": f"+1 555 010-{number:04}"}
+    row = _statement(odds) | ({"action": "OPTOUT"} if out else {})
+    return row | {"connection": "infobip", "destination": f"+1 555 010-{number:04}"}
 
 
 def _hook_row(odds: random.Random) -> Row:
     app = odds.choice(tuple(APPS))
     hook = odds.choice(HOOKS[app])
-    row = _said(odds) | {"connection": "gupshup", "app_id": app, "subscription_id": hook}
+    row = _statement(odds) | {"connection": "gupshup", "app_id": app, "subscription_id": hook}
     if hook == CALM_HOOK:
         return row | {"action": "OPTIN", "modes": "SENT|READ"}
     if hook == HOOKS[app][0]:

@@ -38,8 +38,8 @@ POISON: tuple[bytes, ...] = (
 
 def opt_out(number: int, **more: Any) -> dict[str, Any]:
     """An opt-out of a customer of its own, said on some morning."""
-    said = {"user_id": str(500_000_000 + number), "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
-    return said | {"effective_at": "2026-11-20T08:00:00Z"} | more
+    fields = {"user_id": str(500_000_000 + number), "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
+    return fields | {"effective_at": "2026-11-20T08:00:00Z"} | more
 
 
 def bodies(good: int, poison: int, seed: int = 1) -> list[bytes]:
@@ -116,9 +116,9 @@ class Listeners:
             self.processes[name] = fork.Process(target=self._become, args=(name, arguments))
             self.processes[name].start()
         for name in names:
-            assert "listening to" in self.said(name)
+            assert "listening to" in self.next_message(name)
 
-    def said(self, name: str) -> str:
+    def next_message(self, name: str) -> str:
         """Return the next line on standard error that is not about how fast it goes."""
         end = time.monotonic() + 30
         while time.monotonic() < end:

@@ -14,7 +14,7 @@ import httpx
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from tests.support.providers.capillary import BY_MOBILE, change, customer
-from tests.support.servers.local_server import Says, serving
+from tests.support.servers.local_server import ServerAnswer, serving
 from worker.http.client import Sender
 from worker.http.failures import NoReply
 from worker.providers.contract import Reply, Request
@@ -35,9 +35,9 @@ def sent(url: str, request: Request = CALL, times: int = 1, **settings: object) 
     return asyncio.run(run())
 
 
-def answered(says: Says, **settings: object) -> Reply | NoReply:
+def answered(answer: ServerAnswer, **settings: object) -> Reply | NoReply:
     """Return what becomes of a call to a provider that says this."""
-    with serving(lambda _: says) as server:
+    with serving(lambda _: answer) as server:
         return sent(server.url, **settings)[0]
 
 

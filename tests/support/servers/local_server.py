@@ -23,7 +23,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Says:
+class ServerAnswer:
     """One answer of the server."""
 
     status: int = 200
@@ -63,7 +63,7 @@ class _QuietServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(answer: Callable[[Asked], Says]) -> Iterator[Server]:
+def serving(answer: Callable[[Asked], ServerAnswer]) -> Iterator[Server]:
     """Run a server that answers each request with what `answer` returns."""
     asked: list[Asked] = []
     http = _QuietServer(("127.0.0.1", 0), _handler(answer, asked))
@@ -78,7 +78,7 @@ def serving(answer: Callable[[Asked], Says]) -> Iterator[Server]:
         http.server_close()
 
 
-def _handler(answer: Callable[[Asked], Says], asked: list[Asked]) -> type[BaseHTTPRequestHandler]:
+def _handler(answer: Callable[[Asked], ServerAnswer], asked: list[Asked]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -92,10 +92,10 @@ def _handler(answer: Callable[[Asked], Says], asked: list[Asked]) -> type[BaseHT
             except Cut:
                 self.close_connection = True
 
-        def _say(self, says: Says) -> None:
-            content = says.content()
-            self.send_response(says.status)
-            for name, value in {"Content-Length": str(len(content)), **says.headers}.items():
+        def _say(self, reply: ServerAnswer) -> None:
+            content = reply.content()
+            self.send_response(reply.status)
+            for name, value in {"Content-Length": str(len(content)), **reply.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)

@@ -64,7 +64,7 @@ class Simulation:
     ledger: Ledger
     clock: Clock
     plans: list[list[tuple[int, int, int, bool, int]]]
-    says_so: bool
+    is_served: bool
     counted: Counter[int] = field(default_factory=Counter)
     in_outage: Counter[int] = field(default_factory=Counter)
     events: list[tuple[int, int, Callable[[], None]]] = field(default_factory=list)
@@ -101,7 +101,7 @@ class Simulation:
 
     def answered(self, call: Attempt, process: Process, *, served: bool) -> None:
         """Let a process see an answer."""
-        health = Healthy() if served or self.says_so else DOWN
+        health = Healthy() if served or self.is_served else DOWN
         process.seen.note(health, (call.target_id,), served=(call.target_id,) if served else (), at=call.at)
 
     def settled(self, call: Attempt, process: Process, *, served: bool) -> None:
@@ -110,7 +110,7 @@ class Simulation:
             return
         task = CustomerTask(call.target_id, {}, (ClaimedChange(self.first, "", "EMAIL", Action.OPTOUT, 0, {}),))
         known = (self.ledger, process.before, process.seen, task)
-        counts = breaker.is_proven(*known, call.at) if self.says_so else breaker.is_its_own(*known, call, DOWN)
+        counts = breaker.is_proven(*known, call.at) if self.is_served else breaker.is_its_own(*known, call, DOWN)
         self.counted[call.target_id] += counts
         self.in_outage[call.target_id] += counts and call.at >= self.start + FAULT
         _write(self.ledger, call)
@@ -129,16 +129,16 @@ calls = st.tuples(
 @given(
     plans=st.lists(st.lists(calls, max_size=8), min_size=CUSTOMERS, max_size=CUSTOMERS),
     windows=st.lists(st.tuples(st.integers(0, 90 * SECOND), st.integers(0, PROCESSES - 1)), max_size=30),
-    says_so=st.booleans(),
+    is_served=st.booleans(),
 )
 def test_no_call_that_began_in_an_outage_counts(
-    world: tuple[Ledger, Clock], plans: list[list[tuple[int, int, int, bool, int]]], windows, *, says_so: bool
+    world: tuple[Ledger, Clock], plans: list[list[tuple[int, int, int, bool, int]]], windows, *, is_served: bool
 ) -> None:
     """Slow calls are served long after it began, three processes settle late, and windows end at any moment.
 
     Against a customer at most the one call counts that was under way when it began.
     """
-    simulation = Simulation(*world, plans, says_so)
+    simulation = Simulation(*world, plans, is_served)
     for moment, n in windows:
         simulation.at(moment, simulation.processes[n].end_window)
 

@@ -20,7 +20,7 @@ import pytest
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
 from tests.support.servers.http_calls import CALL, CHANGES, TASK, answered, raw, sent
-from tests.support.servers.local_server import Asked, Says, serving
+from tests.support.servers.local_server import Asked, ServerAnswer, serving
 from worker.http.client import LONGEST_BODY, Sender, check_connection
 from worker.http.failures import Failure, NoReply, no_reply
 from worker.http.transport import tls_context
@@ -31,7 +31,7 @@ from worker.providers.contract import Reply, Request
 
 def test_json_call() -> None:
     """A call goes out as it was planned: method, encoded parameters, JSON body, and the headers Capillary wants."""
-    with serving(lambda _: Says(207, "hello")) as server:
+    with serving(lambda _: ServerAnswer(207, "hello")) as server:
         replies = sent(server.url + "/base/", headers={"X-Till": "one"})
     asked = server.asked[0]
 
@@ -45,7 +45,7 @@ def test_json_call() -> None:
 @pytest.mark.parametrize("name", ["Host", "host"])
 def test_a_gateway_that_goes_by_another_name(name: str) -> None:
     """A Host header of one's own stands alone, however it is spelled: two of them would be refused."""
-    with serving(lambda _: Says()) as server:
+    with serving(lambda _: ServerAnswer()) as server:
         sent(server.url, headers={name: "gateway.example.com"})
 
     assert server.asked[0].hosts == ("gateway.example.com",)
@@ -53,7 +53,7 @@ def test_a_gateway_that_goes_by_another_name(name: str) -> None:
 
 def test_a_path_that_is_not_quoted() -> None:
     """A path with a space in it is never sent: it would be another call."""
-    with serving(lambda _: Says()) as server, pytest.raises(ValueError, match="not quoted"):
+    with serving(lambda _: ServerAnswer()) as server, pytest.raises(ValueError, match="not quoted"):
         sent(server.url, replace(CALL, path="/v2/some customer"))
 
     assert server.asked == []
@@ -61,7 +61,7 @@ def test_a_path_that_is_not_quoted() -> None:
 
 def test_a_number_of_any_size_is_sent_back() -> None:
     """A number beyond 64 bits, which a provider told us to send back, goes out as it came."""
-    with serving(lambda _: Says()) as server:
+    with serving(lambda _: ServerAnswer()) as server:
         sent(server.url, replace(CALL, json={"id": 2**80}))
 
     assert json.loads(server.asked[0].body) == {"id": 2**80}
@@ -70,7 +70,7 @@ def test_a_number_of_any_size_is_sent_back() -> None:
 def test_form_call() -> None:
     """A form goes out as a form."""
     form = Request("PUT", "/f", (TASK,), CHANGES, form={"modes": "a,b", "active": "true"})
-    with serving(lambda _: Says()) as server:
+    with serving(lambda _: ServerAnswer()) as server:
         sent(server.url, form)
 
     assert server.asked[0].body == b"modes=a%2Cb&active=true"
@@ -79,7 +79,7 @@ def test_form_call() -> None:
 
 def test_a_reply_behind_a_byte_order_mark() -> None:
     """A gateway put U+FEFF before each answer: every opt-out was done, held for lost and said again without end."""
-    with serving(lambda _: Says(200, '\ufeff{"done": "\ufeff"}')) as server:
+    with serving(lambda _: ServerAnswer(200, '\ufeff{"done": "\ufeff"}')) as server:
         assert sent(server.url) == [Reply(200, '{"done": "\ufeff"}')]
 
 
@@ -112,7 +112,7 @@ def test_the_connection_that_was_opened_beforehand_is_used() -> None:
                 await sender.send(CALL)
             await sender.send(CALL)
 
-    with serving(lambda _: Says()) as server:
+    with serving(lambda _: ServerAnswer()) as server:
         asyncio.run(run(server.url))
 
     assert (len(server.asked), len(server.callers)) == (2, 1)
@@ -123,14 +123,14 @@ def test_no_more_calls_at_once_than_allowed() -> None:
     under_way, most = [0], [0]
     lock = threading.Lock()
 
-    def answer(_: Asked) -> Says:
+    def answer(_: Asked) -> ServerAnswer:
         with lock:
             under_way[0] += 1
             most[0] = max(most[0], under_way[0])
         time.sleep(0.02)
         with lock:
             under_way[0] -= 1
-        return Says()
+        return ServerAnswer()
 
     async def run(url: str) -> None:
         async with Sender(ConnectionSettings(base_url=url, concurrency=3), httpx.BasicAuth("a", "b")) as sender:
@@ -145,7 +145,7 @@ def test_no_more_calls_at_once_than_allowed() -> None:
 
 def test_endless_answer() -> None:
     """Of an answer without end one mebibyte is read, so that it cannot fill the memory."""
-    reply = answered(Says(200, b'{"a":"' + b"x" * (3 * LONGEST_BODY) + b'"}'))
+    reply = answered(ServerAnswer(200, b'{"a":"' + b"x" * (3 * LONGEST_BODY) + b'"}'))
 
     assert isinstance(reply, Reply)
     assert (reply.status, len(reply.text)) == (200, LONGEST_BODY)
@@ -154,7 +154,7 @@ def test_endless_answer() -> None:
 def test_endless_refusal_of_a_token() -> None:
     """The bound holds for the answers that an auth reads, too."""
     connection = {"oauth_key": "key-1", "oauth_secret": "throw-away"}
-    with serving(lambda _: Says(200, b"x" * (3 * LONGEST_BODY))) as server:
+    with serving(lambda _: ServerAnswer(200, b"x" * (3 * LONGEST_BODY))) as server:
         settings = ConnectionSettings.model_validate({"base_url": server.url, **connection})
 
         async def run() -> Reply | NoReply:
@@ -166,7 +166,7 @@ def test_endless_refusal_of_a_token() -> None:
 
 def test_text_in_no_encoding() -> None:
     """Bytes that are no text do not break the reading."""
-    reply = answered(Says(200, b"\xff\xfe\x00", {"Content-Type": "text/plain; charset=nonsense"}))
+    reply = answered(ServerAnswer(200, b"\xff\xfe\x00", {"Content-Type": "text/plain; charset=nonsense"}))
 
     assert isinstance(reply, Reply)
 
@@ -174,7 +174,7 @@ def test_text_in_no_encoding() -> None:
 def test_compressed_answer() -> None:
     """A small reply that would unpack to a huge one is not unpacked: no one asked for a compressed one."""
     packed = gzip.compress(b"0" * 50_000_000)
-    reply = answered(Says(200, packed, {"Content-Encoding": "gzip"}))
+    reply = answered(ServerAnswer(200, packed, {"Content-Encoding": "gzip"}))
 
     assert isinstance(reply, Reply)
     assert len(reply.text) <= len(packed)
@@ -182,7 +182,7 @@ def test_compressed_answer() -> None:
 
 def test_redirect() -> None:
     """A redirect is not followed: credentials go nowhere else."""
-    with serving(lambda _: Says(302, headers={"Location": "/elsewhere"})) as server:
+    with serving(lambda _: ServerAnswer(302, headers={"Location": "/elsewhere"})) as server:
         replies = sent(server.url)
 
     assert [Reply(302, "")] == replies
@@ -191,13 +191,13 @@ def test_redirect() -> None:
 
 def test_retry_after_in_seconds() -> None:
     """A Retry-After in seconds comes with the reply."""
-    assert Reply(429, "", 7.0) == answered(Says(429, headers={"Retry-After": "7"}))
+    assert Reply(429, "", 7.0) == answered(ServerAnswer(429, headers={"Retry-After": "7"}))
 
 
 def test_retry_after_as_a_date() -> None:
     """A Retry-After as a date comes as the seconds until then."""
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)  # the server dates its reply itself
-    reply = answered(Says(503, headers={"Retry-After": date}))
+    reply = answered(ServerAnswer(503, headers={"Retry-After": date}))
 
     assert isinstance(reply, Reply)
     assert reply.retry_after == pytest.approx(90, abs=3)
@@ -206,7 +206,7 @@ def test_retry_after_as_a_date() -> None:
 def test_nothing_of_a_person_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Neither a log line of the HTTP client nor a reason names the person that the call is about."""
     caplog.set_level(logging.DEBUG)
-    with serving(lambda _: Says()) as server:
+    with serving(lambda _: ServerAnswer()) as server:
         sent(server.url)
     facts = sent("http://127.0.0.1:9")
 

@@ -134,7 +134,7 @@ def test_a_call_that_is_given_up_ends_its_connection() -> None:
 
     with server(talk) as port:
         calls(port, give_up)
-    assert [said for said, _ in gone] == [b""]
+    assert [sent for sent, _ in gone] == [b""]
     assert gone[0][1] < 1
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from consent.outcome import Retry, Unavailable
 from tests.support.servers.http_calls import CALL, answered, raw, sent
-from tests.support.servers.local_server import Asked, Cut, Says, serving
+from tests.support.servers.local_server import Asked, Cut, ServerAnswer, serving
 from worker.http.failures import Failure, no_reply, unanswered, why
 from worker.providers.contract import Reply
 
@@ -30,10 +30,10 @@ def test_connection_cut() -> None:
     """A connection that breaks before the answer leaves open whether the call was seen; the next call works."""
     broken = iter([True])
 
-    def answer(_: Asked) -> Says:
+    def answer(_: Asked) -> ServerAnswer:
         if next(broken, False):
             raise Cut
-        return Says()
+        return ServerAnswer()
 
     with serving(answer) as server:
         first, second = sent(server.url, times=2)
@@ -45,7 +45,7 @@ def test_connection_cut() -> None:
 def test_answer_cut_in_the_middle() -> None:
     """Half an answer is none."""
     assert no_reply(Failure.CUT) == answered(
-        Says(200, "{}", {"Content-Length": "500", "Connection": "close"}), timeout=2
+        ServerAnswer(200, "{}", {"Content-Length": "500", "Connection": "close"}), timeout=2
     )
 
 
@@ -53,10 +53,10 @@ def test_slow_answer() -> None:
     """A call takes no longer than the connection's timeout, all in all, and the next call works."""
     slow = iter([True])
 
-    def answer(_: Asked) -> Says:
+    def answer(_: Asked) -> ServerAnswer:
         if next(slow, False):
             time.sleep(0.6)
-        return Says()
+        return ServerAnswer()
 
     began = time.monotonic()
     with serving(answer) as server:
@@ -120,7 +120,7 @@ def test_untrusted_certificate() -> None:
 
 def test_undecodable_answer() -> None:
     """An answer in an encoding that no one asked for is left as it came, and so is no JSON."""
-    assert Reply(200, "no gzip") == answered(Says(200, b"no gzip", {"Content-Encoding": "gzip"}))
+    assert Reply(200, "no gzip") == answered(ServerAnswer(200, b"no gzip", {"Content-Encoding": "gzip"}))
 
 
 @pytest.mark.parametrize("kind", list(Failure))

@@ -80,7 +80,7 @@ def test_a_good_head_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "said", "expected"),
+    ("method", "sent", "expected"),
     [
         ("POST", b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}", Reply(204, "")),
         ("POST", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n{}", Reply(304, "")),
@@ -89,12 +89,12 @@ def test_a_good_head_stays_as_it_is() -> None:
         ("HEAD", CHUNKED, Reply(200, "")),
     ],
 )
-def test_replies_without_a_body_that_have_one(method: str, said: bytes, expected: Reply) -> None:
+def test_replies_without_a_body_that_have_one(method: str, sent: bytes, expected: Reply) -> None:
     """A body where there can be none is dropped, and never read as the next call's reply."""
 
     def talk(connection: socket.socket, _: int) -> None:
         while request(connection):
-            connection.sendall(said)
+            connection.sendall(sent)
 
     async def two(sender: Sender) -> list[Reply | NoReply]:
         call = replace(CALL, method=method, json=None)
@@ -105,7 +105,7 @@ def test_replies_without_a_body_that_have_one(method: str, said: bytes, expected
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [
         b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}",
@@ -113,12 +113,12 @@ def test_replies_without_a_body_that_have_one(method: str, said: bytes, expected
         b"HTTP/1.0 200 OK\r\n\r\n{}",
     ],
 )
-def test_servers_that_close_each_connection(said: bytes) -> None:
+def test_servers_that_close_each_connection(sent: bytes) -> None:
     """A server that speaks HTTP/1.0 or closes after each reply is called as often as need be."""
 
     def talk(connection: socket.socket, _: int) -> None:
         request(connection)
-        connection.sendall(said)
+        connection.sendall(sent)
 
     with server(talk) as port:
         assert calls(port, lambda sender: twice(sender, 0)) == [Reply(200, "{}")] * 2

@@ -140,10 +140,12 @@ def test_a_407_without_a_proxy() -> None:
         assert sent(f"http://{where}") == [Reply(407, "no")]
 
 
-@pytest.mark.parametrize("said", [b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b"HTTP/1.1 403 No\r\n\r\n", b"", b"hello\r\n"])
-def test_a_proxy_that_does_not_connect(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "content", [b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b"HTTP/1.1 403 No\r\n\r\n", b"", b"hello\r\n"]
+)
+def test_a_proxy_that_does_not_connect(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that refuses, fails, hangs up or is none: nothing was sent."""
-    with raw(one_reply(said)) as where:
+    with raw(one_reply(content)) as where:
         monkeypatch.setenv("all_proxy", where)
         assert sent("https://capillary.example.com") == [no_reply(Failure.UNREACHABLE)]
 

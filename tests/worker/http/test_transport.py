@@ -103,7 +103,7 @@ def test_a_certificate_that_no_one_vouches_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("content", "expected"),
     [
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + GOOD, "{}"),
         (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", "until the end"),
@@ -112,14 +112,14 @@ def test_a_certificate_that_no_one_vouches_for() -> None:
     ],
     ids=["told to go on", "no length", "trailer", "two replies"],
 )
-def test_forms_of_a_reply(said: bytes, expected: str) -> None:
+def test_forms_of_a_reply(content: bytes, expected: str) -> None:
     """Every form of reply is read; what follows it is not taken for ours."""
-    with raw(one_reply(said)) as where:
+    with raw(one_reply(content)) as where:
         assert [Reply(200, expected)] == sent(f"http://{where}")
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"),
+    ("content", "kind"),
     [
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000, Failure.UNREADABLE),
         (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, Failure.UNREADABLE),
@@ -141,9 +141,9 @@ def test_forms_of_a_reply(said: bytes, expected: str) -> None:
         *("cut short", "cut before the last chunk", "cut in the head"),
     ],
 )
-def test_what_is_no_reply(said: bytes, kind: Failure) -> None:
+def test_what_is_no_reply(content: bytes, kind: Failure) -> None:
     """What cannot be read for certain is no reply, and the provider may have seen the call."""
-    with raw(one_reply(said)) as where:
+    with raw(one_reply(content)) as where:
         assert [no_reply(kind)] == sent(f"http://{where}")
 
 

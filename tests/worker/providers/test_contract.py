@@ -89,11 +89,11 @@ def test_a_witness_is_a_read_and_only_the_provider_itself_can_be_one(subject: Su
 def test_a_call_has_a_template_that_holds_nothing_of_a_row(subject: Subject) -> None:
     """Traces show it in place of the path: the path without its query, with {names} for what comes from a row."""
     asked: list[Request] = []
-    says = subject.well()
+    reply_to = subject.well()
 
     def noted(request: Request) -> Reply:
         asked.append(request)
-        return says(request)
+        return reply_to(request)
 
     deliver(subject.provider, subject.tasks, subject.connection, noted)
     witness = subject.provider.witness(subject.tasks[0], subject.connection)

@@ -15,7 +15,7 @@ from consent.outcome import Applied, PermanentFailure, Retry, Throttled, Unautho
 from sandbox.server import running
 from sandbox.settings import SandboxSettings
 from tests.support.providers import capillary, gupshup, infobip
-from tests.support.providers import documented_answers as says
+from tests.support.providers import documented_answers as documented
 from tests.support.providers.checked_delivery import Delivered, deliver
 from tests.support.providers.documented_answers import CAPILLARY, GUPSHUP, INFOBIP, Case
 from worker.delivery.loop import LoopThread
@@ -49,31 +49,31 @@ CREDENTIALS: dict[str, dict[str, Any]] = {
     "Infobip": {"api_key": "demo-infobip-key"},
     "Gupshup": {"token": "sk_one"},
 }
-SPECIAL: dict[str, dict[str, Any]] = {says.VERIFIED: {"verify": True}}
+SPECIAL: dict[str, dict[str, Any]] = {documented.VERIFIED: {"verify": True}}
 """How the connection of some cases is configured beside that."""
 
 TARGETS: dict[str, CustomerTask] = {
-    says.CUSTOMER: capillary.customer(capillary.change(1)),
-    says.THIRD_TRY: capillary.customer(capillary.change(1, attempts=2)),
-    says.BY_MOBILE: capillary.customer(capillary.change(1), address=capillary.BY_MOBILE),
-    says.RULE: infobip.rule({"action": "OPTIN", "events": "CLICK"}),
-    says.VERIFIED: infobip.rule({"action": "OPTIN", "events": "CLICK"}),
-    says.SAME_EVENT: infobip.rule({"action": "OPTIN", "events": "DELIVERY"}),
-    says.FOREIGN_EVENT: infobip.rule({"action": "OPTIN", "events": "BLOCK"}),
-    says.NO_PROFILE: infobip.rule({"action": "OPTIN", "profile_id": "absent"}),
-    says.NO_RULE: CustomerTask(
+    documented.CUSTOMER: capillary.customer(capillary.change(1)),
+    documented.THIRD_TRY: capillary.customer(capillary.change(1, attempts=2)),
+    documented.BY_MOBILE: capillary.customer(capillary.change(1), address=capillary.BY_MOBILE),
+    documented.RULE: infobip.rule({"action": "OPTIN", "events": "CLICK"}),
+    documented.VERIFIED: infobip.rule({"action": "OPTIN", "events": "CLICK"}),
+    documented.SAME_EVENT: infobip.rule({"action": "OPTIN", "events": "DELIVERY"}),
+    documented.FOREIGN_EVENT: infobip.rule({"action": "OPTIN", "events": "BLOCK"}),
+    documented.NO_PROFILE: infobip.rule({"action": "OPTIN", "profile_id": "absent"}),
+    documented.NO_RULE: CustomerTask(
         2,
         infobip.SUBSCRIPTION | {"subscription_id": "GONE"},
         infobip.rule({"action": "OPTIN", "events": "CLICK"}).changes,
     ),
-    says.OUT: infobip.person(1),
-    says.IN: infobip.person(1, "OPTIN", destination="15550100002", effective_at="2999-01-01T00:00:00Z"),
-    says.NOT_THERE: infobip.person(1, "OPTIN"),
-    says.HOOK: gupshup.subscription({"action": "OPTOUT"}),
-    says.MODES: gupshup.subscription({"action": "OPTIN", "modes": "READ"}),
-    says.SAME_MODE: gupshup.subscription({"action": "OPTIN", "modes": "SENT"}),
-    says.URL: gupshup.subscription({"action": "OPTIN", "url": "https://hooks.example.com/new"}),
-    says.TAG: gupshup.subscription({"action": "OPTIN", "tag": "taken"}),
+    documented.OUT: infobip.person(1),
+    documented.IN: infobip.person(1, "OPTIN", destination="15550100002", effective_at="2999-01-01T00:00:00Z"),
+    documented.NOT_THERE: infobip.person(1, "OPTIN"),
+    documented.HOOK: gupshup.subscription({"action": "OPTOUT"}),
+    documented.MODES: gupshup.subscription({"action": "OPTIN", "modes": "READ"}),
+    documented.SAME_MODE: gupshup.subscription({"action": "OPTIN", "modes": "SENT"}),
+    documented.URL: gupshup.subscription({"action": "OPTIN", "url": "https://hooks.example.com/new"}),
+    documented.TAG: gupshup.subscription({"action": "OPTIN", "tag": "taken"}),
 }
 
 
@@ -127,12 +127,14 @@ def becomes(result: Delivered) -> str:
     outcome, health = result.outcomes[1], result.health[-1]
     match outcome:
         case Applied() | Unchanged():
-            return says.APPLIED if isinstance(outcome, Applied) else says.UNCHANGED
+            return documented.APPLIED if isinstance(outcome, Applied) else documented.UNCHANGED
         case PermanentFailure():
-            return says.DEAD
+            return documented.DEAD
         case Retry(counts=True):
-            return says.AGAIN
-    return {Throttled: says.SLOWER, Unavailable: says.UNAVAILABLE, Unauthorized: says.STOPS}[type(health)]
+            return documented.AGAIN
+    return {Throttled: documented.SLOWER, Unavailable: documented.UNAVAILABLE, Unauthorized: documented.STOPS}[
+        type(health)
+    ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -147,7 +149,7 @@ def test_every_documented_answer(providers: Providers, case: Case) -> None:
 
 def test_no_documented_code_is_forgotten() -> None:
     """Every code that the program knows of Capillary, and every message of Gupshup's, has a row in the table."""
-    said = {case.text.lower() for case in GUPSHUP}
+    texts = {case.text.lower() for case in GUPSHUP}
 
     assert {case.code for case in CAPILLARY} >= {*CODES} - {91022}
-    assert [text for text in MESSAGES if not any(one.startswith(text) for one in said)] == []
+    assert [text for text in MESSAGES if not any(one.startswith(text) for one in texts)] == []

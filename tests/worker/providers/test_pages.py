@@ -40,9 +40,9 @@ def test_every_status_is_documented(name: str, known: dict[int, object]) -> None
 
 def test_every_message_of_gupshup_is_documented() -> None:
     """Each text that decides stands on the page, or else the code that it is filed under."""
-    said = table("gupshup").lower()
+    page_text = table("gupshup").lower()
 
-    assert [text for text, one in gupshup.MESSAGES.items() if text not in said and one.code not in said] == []
+    assert [text for text, one in gupshup.MESSAGES.items() if text not in page_text and one.code not in page_text] == []
     assert [mode for mode in EVERY_MODE if f"`{mode}`" not in page("gupshup")] == []
 
 

@@ -110,8 +110,8 @@ def write(method: str, purpose: str, items: Iterable[Item]) -> Request:
     memo = tuple(tuple(group) for group in groups.values())
     listed = [item for group in memo for item in group]
     changes = _each_once(item.change for item in listed)
-    said = {"blocklist": body}
-    return Request(method, PATH, _tasks_of(listed), changes, purpose, json=said, memo=memo, template=PATH)
+    payload = {"blocklist": body}
+    return Request(method, PATH, _tasks_of(listed), changes, purpose, json=payload, memo=memo, template=PATH)
 
 
 def lookup(search: Search, connection: ConnectionSettings) -> Request:
@@ -125,8 +125,8 @@ def lookup(search: Search, connection: ConnectionSettings) -> Request:
     decided = [*search.absent, *search.found]
     tasks = tuple({task.target_id: task for task in (*search.waiting, *_tasks_of(decided))}.values())
     changes = [*(one for task in search.waiting for one in task.changes), *(item.change for item in decided)]
-    said = {**params, "size": str(PAGE)}
-    return Request("GET", PATH, tasks, _each_once(changes), LOOKUP, said, memo=search, template=PATH)
+    query = {**params, "size": str(PAGE)}
+    return Request("GET", PATH, tasks, _each_once(changes), LOOKUP, query, memo=search, template=PATH)
 
 
 def properties_of(entry: Mapping[str, Any]) -> Properties:

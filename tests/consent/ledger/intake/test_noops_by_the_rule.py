@@ -43,9 +43,9 @@ def test_files_end_as_the_rule_says(
     with emptied(ledger), pytest.MonkeyPatch.context() as patch:
         patch.setattr(noops, "CHUNK", at_once)
         patch.setattr(releasing, "CHUNK", at_once)
-        for number, (said, delivered) in enumerate(nights, 1):
-            rule.hear(said)
-            changes = [_holding(*one) for one in said]
+        for number, (statements, delivered) in enumerate(nights, 1):
+            rule.hear(statements)
+            changes = [_holding(*one) for one in statements]
             import_id = imported(ledger, *changes)
             if delivered:
                 patch.setattr(ledger, "now", partial(_after, 2 * number))
@@ -76,10 +76,10 @@ class _Rule:
         self._known: set[object] = set()
         self._standing: set[tuple[str, str]] = set()
 
-    def hear(self, said: list[Spoken]) -> None:
+    def hear(self, statements: list[Spoken]) -> None:
         """Judge what has not been heard before; and where all opt-outs are sent, what is the newest and confirmed."""
-        again = {spoken for spoken in said if self._is_to_be_sent_again(spoken)}
-        for spoken in said:
+        again = {spoken for spoken in statements if self._is_to_be_sent_again(spoken)}
+        for spoken in statements:
             if spoken[:-1] in self._known and spoken not in again:
                 continue
             again.discard(spoken)

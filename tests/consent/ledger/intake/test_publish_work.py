@@ -97,8 +97,8 @@ def test_what_guards_look_at_costs_by_its_number(ledger: Ledger, monkeypatch: py
         imported(ledger, *dump(who, count))
         assert len(deliver(ledger, limit=count)) == count
         with work(ledger, monkeypatch) as done:
-            said = (("OPTIN", "OPTOUT")[number % 2] for number in range(count))
-            file = [change_of(f"{who} {number}", action, 60 + number % 40) for number, action in enumerate(said)]
+            actions = (("OPTIN", "OPTOUT")[number % 2] for number in range(count))
+            file = [change_of(f"{who} {number}", action, 60 + number % 40) for number, action in enumerate(actions)]
             guarded(ledger, *file, resurrects_most=0)
         cost.append(sum(done))
 

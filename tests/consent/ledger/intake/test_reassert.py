@@ -14,7 +14,18 @@ from consent.ledger.ledger import Ledger
 from consent.outcome import Applied
 from consent.reassert import Reassert, ReassertRules
 from consent.times import to_micros
-from tests.support.ledgers import BUCKET, MORNING, change_of, counts, deliver, dump, imported, night, said, settlement
+from tests.support.ledgers import (
+    BUCKET,
+    MORNING,
+    change_of,
+    counts,
+    deliver,
+    dump,
+    imported,
+    night,
+    record_event,
+    settlement,
+)
 
 pytestmark = pytest.mark.usefixtures("half_past_eight")
 CALLED = [("1", "EMAIL|BULK OPTOUT")]
@@ -30,7 +41,7 @@ def test_a_fresh_opt_out_is_sent_though_the_provider_is_believed_to_hold_it(ledg
     imported(ledger, change_of("1"))
     deliver(ledger)
 
-    said(ledger, change_of("1", minute=60))
+    record_event(ledger, change_of("1", minute=60))
 
     assert deliver(ledger) == CALLED
 
@@ -51,7 +62,7 @@ def test_what_was_said_before_the_confirmation_is_not_sent_again(ledger: Ledger)
     imported(ledger, change_of("1"))
     deliver(ledger)
 
-    said(ledger, change_of("1", minute=29))
+    record_event(ledger, change_of("1", minute=29))
 
     assert deliver(ledger) == []
 
@@ -66,7 +77,7 @@ def test_what_is_confirmed_is_as_old_as_the_call_that_confirmed_it(
     monkeypatch.setattr(ledger, "now", lambda: to_micros(MORNING + timedelta(minutes=40)))
     ledger.queue.settle("delivery", [called])
 
-    said(ledger, change_of("1", minute=35))
+    record_event(ledger, change_of("1", minute=35))
 
     assert deliver(ledger) == CALLED
 
@@ -77,7 +88,7 @@ def test_a_file_without_times_does_not_keep_a_fresh_opt_out_from_being_sent(ledg
     imported(ledger, change_of("1"))
     deliver(ledger)
     ways = [
-        partial(said, ledger, change_of("1", minute=60)),
+        partial(record_event, ledger, change_of("1", minute=60)),
         partial(imported, ledger, undated(change_of("1", minute=90))),
     ]
 
@@ -91,7 +102,7 @@ def test_no_one_is_called_twice_for_a_fresh_opt_out(ledger: Ledger, monkeypatch:
     """Once it has been confirmed again, it is covered."""
     imported(ledger, change_of("1"))
     deliver(ledger)
-    said(ledger, change_of("1", minute=60))
+    record_event(ledger, change_of("1", minute=60))
     monkeypatch.setattr(ledger, "now", lambda: to_micros(MORNING + timedelta(minutes=61)))
     assert deliver(ledger) == CALLED
 
@@ -126,10 +137,10 @@ def test_always_sends_what_a_stream_repeats(ledger: Ledger) -> None:
 def test_an_event_that_comes_again_is_a_duplicate_even_so(ledger: Ledger) -> None:
     """A broker that delivers twice does not make us call twice."""
     ledger.reassert = ReassertRules(Reassert.ALWAYS)
-    said(ledger, change_of("1"))
+    record_event(ledger, change_of("1"))
     deliver(ledger)
 
-    said(ledger, change_of("1"))
+    record_event(ledger, change_of("1"))
 
     assert deliver(ledger) == []
 
@@ -167,7 +178,7 @@ def test_never_believes_what_is_confirmed(ledger: Ledger) -> None:
     imported(ledger, change_of("1"))
     deliver(ledger)
 
-    said(ledger, change_of("1", minute=60))
+    record_event(ledger, change_of("1", minute=60))
 
     assert deliver(ledger) == []
 

@@ -15,7 +15,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queries.backlog import MOST_STUCK
 from tests.support.fuses import WHY, drain, people, trip
 from tests.support.ledgers import change_of, guarded, imported
-from tests.support.query_plans import is_scan, plans, said
+from tests.support.query_plans import is_scan, log_statements, plans
 
 MANY = 20_000
 
@@ -26,7 +26,7 @@ def test_dead_letters_and_unfinished_imports_are_found_without_reading_all(ledge
     ledger.database.write(lambda tx: tx.execute(text("DELETE FROM customer_tasks WHERE target_id > 10")))
     if not ledger.database.is_sqlite:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
-    statements = said(ledger.database.engine)
+    statements = log_statements(ledger.database.engine)
 
     ledger.dead_letters.find(DeadLetterFilter())
     ledger.queries.unfinished_imports()
@@ -45,7 +45,7 @@ def test_what_is_held_is_found_without_reading_what_is_pending(ledger: Ledger) -
     ledger.database.write(lambda tx: fill(tx, 10_000, 10_000 + MANY))
     if not ledger.database.is_sqlite:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
-    statements = said(ledger.database.engine)
+    statements = log_statements(ledger.database.engine)
 
     assert [(one.optins, one.optouts) for one in ledger.review.held_imports()] == [(3, 3)]
     assert [one.import_id for one in ledger.queries.held_lines()] == [held]
@@ -70,7 +70,7 @@ def test_a_person_is_looked_up_among_many(ledger: Ledger) -> None:
     ledger.database.write(lambda tx: fill(tx, 10, MANY))
     if not ledger.database.is_sqlite:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
-    statements = said(ledger.database.engine)
+    statements = log_statements(ledger.database.engine)
 
     ways = [{"user_id": "387006417"}, {"user_id": "unknown"}, {"identifier_value": "ANN@example.com"}]
     found = [ledger.queries.histories([way], None, 10) for way in ways]
@@ -87,7 +87,7 @@ def test_the_first_change_of_a_file_is_found_without_reading_other_files(ledger:
         pytest.skip("SQLite plans by the form of a table, not by its size")
     files = [imported(ledger, *(change_of(f"{file} {n}") for n in range(MANY))) for file in range(2)]
     ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
-    statements = said(ledger.database.engine)
+    statements = log_statements(ledger.database.engine)
 
     found = [ledger.queries.first_pending(file, since) for file in files for since in (0, 2**40)]
 

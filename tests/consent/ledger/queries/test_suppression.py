@@ -32,7 +32,7 @@ START = datetime(2026, 11, 1, tzinfo=UTC)
 PEOPLE = range(2)
 CAPILLARY_SLOTS = [slot_text(c, a, p, -1) for c in ("EMAIL", "MOBILE") for p in ("BULK", "TRANS") for a in ("", "01")]
 INFOBIP_SLOTS = [blocked_text(Place(c, s)) for c in ("", "EMAIL", "SMS") for s in ("", "SHOP")]
-Said = tuple[str, str, str, Action, int]
+Statement = tuple[str, str, str, Action, int]
 """Connection, what names the person, slot, action, minute."""
 
 
@@ -88,8 +88,8 @@ opt-out stands, once read, over an opt-in from before it that comes later."""
 class Oracle:
     """What has been said, and what of it was published, without a ledger."""
 
-    published: list[Said] = field(default_factory=list)
-    waiting: dict[str, list[Said]] = field(default_factory=dict)
+    published: list[Statement] = field(default_factory=list)
+    waiting: dict[str, list[Statement]] = field(default_factory=dict)
 
     def stops(self, kind_of_name: str, person: int, question: Question) -> bool:
         """Whether an opt-out stands that is found by this kind of name."""
@@ -97,25 +97,25 @@ class Oracle:
         mine = [one for one in outs if one[1] in {f"{k} {person}" for k, g in GIVEN.items() if g == kind_of_name}]
         return any(_means(one, question) and not self._lifted(one) for one in mine)
 
-    def _lifted(self, out: Said) -> bool:
+    def _lifted(self, out: Statement) -> bool:
         return any(
             one[:2] == out[:2] and not _is_out(one) and one[4] > out[4] and _covers(out[0], one[2], out[2])
             for one in self.published
         )
 
 
-def _is_out(said: Said) -> bool:
-    return said[3] is Action.OPTOUT
+def _is_out(statement: Statement) -> bool:
+    return statement[3] is Action.OPTOUT
 
 
-def _means(said: Said, question: Question) -> bool:
+def _means(statement: Statement, question: Question) -> bool:
     """Whether a slot is about this channel and priority, by the words of the providers' pages."""
-    if said[0] == "capillary":
-        slot = read_slot(said[2])
+    if statement[0] == "capillary":
+        slot = read_slot(statement[2])
         return {"MOBILE": "SMS"}.get(slot.channel, slot.channel) == question.channel and (
             not question.priority or slot.priority == question.priority
         )
-    place = read_place(said[2])
+    place = read_place(statement[2])
     assert place is not None
     return not place.channel or place.channel == question.channel
 
@@ -145,9 +145,9 @@ class World:
             connection, named, slot, action, to_micros(START + timedelta(minutes=minute)), bucket=bucket
         )
 
-    def do(self, what: str, said: list[tuple[str, int, str, Action, int]]) -> None:
+    def do(self, what: str, statements: list[tuple[str, int, str, Action, int]]) -> None:
         """One step, in both."""
-        fresh = [one for one in dict.fromkeys(said) if one not in self.seen]
+        fresh = [one for one in dict.fromkeys(statements) if one not in self.seen]
         self.seen.update(fresh)
         changes, meant = [], []
         for kind, person, slot, action, minute in fresh:
@@ -237,8 +237,8 @@ def test_who_opted_out_is_stopped_and_no_one_else(
     """Whatever has been recorded, published, held, withdrawn, delivered or has died."""
     with emptied(ledger):
         world = World(ledger)
-        for what, said in script:
-            world.do(what, said)
+        for what, statements in script:
+            world.do(what, statements)
         question = Question(*asked)
 
         for person in PEOPLE:

@@ -18,22 +18,22 @@ def claimed(ledger: Ledger, count: int = 10) -> list[str]:
     return [task.address["user_id"] for task in ledger.queue.claim(BUCKET, count, "token", 60)]
 
 
-def said(ledger: Ledger, who: str, hours_ago: float, action: str = "OPTOUT") -> ConsentChange:
+def new_change(ledger: Ledger, who: str, hours_ago: float, action: str = "OPTOUT") -> ConsentChange:
     """What a person said so long ago."""
     return replace(change_of(who, action), effective_at=round(ledger.now() - hours_ago * 3_600_000_000))
 
 
 def test_the_earliest_deadline_goes_first(ledger: Ledger) -> None:
     """A file of today that holds what was said three days ago goes before the file of yesterday."""
-    imported(ledger, said(ledger, "1", 1), said(ledger, "2", 2))
-    imported(ledger, said(ledger, "3", 70), said(ledger, "4", 0.5))
+    imported(ledger, new_change(ledger, "1", 1), new_change(ledger, "2", 2))
+    imported(ledger, new_change(ledger, "3", 70), new_change(ledger, "4", 0.5))
 
     assert claimed(ledger) == ["3", "2", "1", "4"]
 
 
 def test_an_opt_in_does_not_hide_when_the_opt_out_is_due(ledger: Ledger) -> None:
     """The customer stands where the opt-out stands; once that is settled, he stands in line for the opt-in."""
-    imported(ledger, said(ledger, "1", 5), replace(said(ledger, "1", 900, "OPTIN"), slot="b"))
+    imported(ledger, new_change(ledger, "1", 5), replace(new_change(ledger, "1", 900, "OPTIN"), slot="b"))
     deadlines = select(customer_tasks.c.deadline, customer_tasks.c.rule, customer_tasks.c.lane)
     [before] = ledger.database.read(lambda tx: tx.execute(deadlines).all())
     [task] = ledger.queue.claim(BUCKET, 1, "token", 60)

@@ -9,7 +9,7 @@ from bench.worker.delivery import BUCKET
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.outcome import Applied
-from tests.support.query_plans import plans, reads_whole, said
+from tests.support.query_plans import log_statements, plans, reads_whole
 
 PENDING = 20_000
 
@@ -19,7 +19,7 @@ def test_claiming_and_settling_read_no_table_whole(ledger: Ledger) -> None:
     ledger.database.write(lambda tx: fill(tx, 1, PENDING))
     if not ledger.database.is_sqlite:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
-    statements = said(ledger.database.engine)
+    statements = log_statements(ledger.database.engine)
 
     tasks = ledger.queue.claim(BUCKET, 50, "token", 60.0)
     ledger.queue.settle("token", [done(task) for task in tasks])

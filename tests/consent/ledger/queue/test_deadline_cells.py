@@ -24,7 +24,9 @@ from tests.support.ledgers import BUCKET, change_of, imported, recorded, run_of,
 TABLES = "noop_changes, slots, changes, customer_tasks, imports, targets, attempts, dead_letters, deadline_cells"
 
 
-def said(ledger: Ledger, who: str, hours_ago: float = 1, action: str = "OPTOUT", slot: str = "EMAIL") -> ConsentChange:
+def new_change(
+    ledger: Ledger, who: str, hours_ago: float = 1, action: str = "OPTOUT", slot: str = "EMAIL"
+) -> ConsentChange:
     """What a person said so long ago."""
     return replace(change_of(who, action, slot=slot), effective_at=round(ledger.now() - hours_ago * 3_600_000_000))
 
@@ -70,7 +72,7 @@ class Play:
     def step(self, step: str, token: str, rows: list) -> None:
         """Do one thing."""
         ledger = self.ledger
-        changes = [said(ledger, who, ago, action, slot) for who, ago, action in rows for slot in ("EMAIL", "SMS")]
+        changes = [new_change(ledger, who, ago, action, slot) for who, ago, action in rows for slot in ("EMAIL", "SMS")]
         match step:
             case "import":
                 imported(ledger, *changes)
@@ -116,7 +118,7 @@ def compact(ledger: Ledger) -> None:
 
 def test_a_fault_is_found_and_put_right(ledger: Ledger) -> None:
     """Someone changed the counts by hand: counting anew says so and puts them right."""
-    imported(ledger, said(ledger, "1"), said(ledger, "2", 5))
+    imported(ledger, new_change(ledger, "1"), new_change(ledger, "2", 5))
     ledger.database.write(lambda tx: tx.execute(text("UPDATE deadline_cells SET targets = 7 WHERE rule = 'gmail-48h'")))
     assert ledger.deadlines.wrong_cells() > 0
     ledger.deadlines.rebuild_cells()
@@ -128,7 +130,11 @@ def test_a_fault_is_found_and_put_right(ledger: Ledger) -> None:
 def test_a_cell_is_a_quarter_of_an_hour_of_one_rule(ledger: Ledger) -> None:
     """Two that are due together are in one cell; an opt-in is in a lane of its own, without a rule."""
     imported(
-        ledger, said(ledger, "1"), said(ledger, "2"), said(ledger, "3", 2, slot="SMS"), said(ledger, "4", 2, "OPTIN")
+        ledger,
+        new_change(ledger, "1"),
+        new_change(ledger, "2"),
+        new_change(ledger, "3", 2, slot="SMS"),
+        new_change(ledger, "4", 2, "OPTIN"),
     )
     cells = ledger.deadlines.open_cells()[BUCKET]
     due = (ledger.now() + 47 * 3_600_000_000) // QUARTER
@@ -143,13 +149,13 @@ def test_a_cell_is_a_quarter_of_an_hour_of_one_rule(ledger: Ledger) -> None:
 
 def test_nothing_is_counted_before_it_is_published(ledger: Ledger) -> None:
     """A file that has not been read whole has no customer tasks."""
-    recorded(ledger, said(ledger, "1"))
+    recorded(ledger, new_change(ledger, "1"))
     assert total(ledger) == 0
 
 
 def test_two_settle_customers_of_one_cell_at_once(ledger: Ledger) -> None:
     """Each in its own transaction, again and again: no deadlock, no lost count."""
-    imported(ledger, *(said(ledger, str(number)) for number in range(60)))
+    imported(ledger, *(new_change(ledger, str(number)) for number in range(60)))
     claims = [(f"t{n}", ledger.queue.claim(BUCKET, 10, f"t{n}", 60)) for n in range(6)]
     start, failed = Barrier(3), []
 
@@ -186,7 +192,7 @@ def test_adding_up_beside_a_writer_loses_nothing(ledger: Ledger, done: Callable[
     thread = Thread(target=add_up)
     thread.start()
     for number in range(8):
-        imported(ledger, said(ledger, str(number)), said(ledger, f"b{number}", 20))
+        imported(ledger, new_change(ledger, str(number)), new_change(ledger, f"b{number}", 20))
         tasks = ledger.queue.claim(BUCKET, 1, f"t{number}", 60)
         ledger.queue.settle(f"t{number}", [settlement(task, Applied(), ledger.now()) for task in tasks])
     stop = True

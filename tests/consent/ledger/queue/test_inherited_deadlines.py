@@ -19,7 +19,7 @@ from tests.support.ledgers import change_of, deliver, imported
 HOUR = 3_600_000_000
 
 
-def said(ledger: Ledger, hours_ago: float, action: str = "OPTOUT", who: str = "1") -> ConsentChange:
+def new_change(ledger: Ledger, hours_ago: float, action: str = "OPTOUT", who: str = "1") -> ConsentChange:
     """What a person said so long ago."""
     return replace(change_of(who, action, slot="EMAIL"), effective_at=round(ledger.now() - hours_ago * 3_600_000_000))
 
@@ -34,45 +34,47 @@ def task(ledger: Ledger) -> tuple[int, str] | None:
 
 def test_a_repeated_click_gives_no_more_time(ledger: Ledger, clock: Clock) -> None:
     """Neither while the first one waits, nor after it has become a dead letter."""
-    imported(ledger, said(ledger, 10))
+    imported(ledger, new_change(ledger, 10))
     due = clock() + 38 * HOUR
     clock.forward(3600)
-    imported(ledger, said(ledger, 0))
+    imported(ledger, new_change(ledger, 0))
     assert task(ledger) == (due, "gmail-48h")
     deliver(ledger, PermanentFailure("404", "gone"))
     assert task(ledger) is None
     clock.forward(3600)
-    imported(ledger, said(ledger, 0))
+    imported(ledger, new_change(ledger, 0))
 
     assert task(ledger) == (due, "gmail-48h")
 
 
 def test_a_kept_deadline_is_not_inherited(ledger: Ledger, clock: Clock) -> None:
     """Once the provider holds it, a new opt-out has a clock of its own."""
-    imported(ledger, said(ledger, 10))
+    imported(ledger, new_change(ledger, 10))
     deliver(ledger)
     clock.forward(3600)
-    imported(ledger, said(ledger, 0))
+    imported(ledger, new_change(ledger, 0))
 
     assert task(ledger) == (clock() + 48 * HOUR, "gmail-48h")
 
 
 def test_what_was_taken_back_is_not_inherited(ledger: Ledger, clock: Clock) -> None:
     """Out, in, out: the clock starts with the last one, whether they come one by one or in one file."""
-    imported(ledger, said(ledger, 10))
-    imported(ledger, said(ledger, 5, "OPTIN"))
-    imported(ledger, said(ledger, 1))
+    imported(ledger, new_change(ledger, 10))
+    imported(ledger, new_change(ledger, 5, "OPTIN"))
+    imported(ledger, new_change(ledger, 1))
     out = select(changes.c.due_at).where(changes.c.state == "pending")
     assert ledger.database.read(lambda tx: tx.execute(out).scalars().all()) == [clock() + 47 * HOUR]
-    imported(ledger, *(said(ledger, ago, action, "2") for ago, action in ((10, "OPTOUT"), (5, "OPTIN"), (1, "OPTOUT"))))
+    imported(
+        ledger, *(new_change(ledger, ago, action, "2") for ago, action in ((10, "OPTOUT"), (5, "OPTIN"), (1, "OPTOUT")))
+    )
 
     assert set(ledger.database.read(lambda tx: tx.execute(out).scalars().all())) == {clock() + 47 * HOUR}
 
 
 def test_an_older_one_that_comes_late_moves_the_deadline(ledger: Ledger, clock: Clock) -> None:
     """The person had asked for it before; the newer opt-out stands, and is due when the older one was."""
-    imported(ledger, said(ledger, 1))
-    imported(ledger, said(ledger, 20))
+    imported(ledger, new_change(ledger, 1))
+    imported(ledger, new_change(ledger, 20))
 
     assert task(ledger) == (clock() + 28 * HOUR, "gmail-48h")
     assert ledger.deadlines.wrong_cells() == 0
@@ -118,7 +120,7 @@ def test_the_earliest_deadline_that_was_not_kept_counts(ledger: Ledger, clock: C
     for step, ago, action in played:
         clock.forward(61)
         if step == "say":
-            imported(ledger, said(ledger, ago, action))
+            imported(ledger, new_change(ledger, ago, action))
             slot.say(clock() - ago * HOUR, action, clock() - ago * HOUR + 48 * HOUR)
         else:
             task_was_there = task(ledger) is not None
@@ -135,10 +137,12 @@ def test_the_earliest_deadline_that_was_not_kept_counts(ledger: Ledger, clock: C
 
 def test_what_was_in_time_is_counted_for_good(ledger: Ledger, clock: Clock) -> None:
     """By connection and rule, with how long it took; an opt-in and what died are not in it."""
-    imported(ledger, said(ledger, 10, who="1"), said(ledger, 50, who="2"), said(ledger, 5000, who="3"))
-    imported(ledger, said(ledger, 10, "OPTIN", who="4"))
+    imported(
+        ledger, new_change(ledger, 10, who="1"), new_change(ledger, 50, who="2"), new_change(ledger, 5000, who="3")
+    )
+    imported(ledger, new_change(ledger, 10, "OPTIN", who="4"))
     deliver(ledger)
-    imported(ledger, said(ledger, 1, who="5"))
+    imported(ledger, new_change(ledger, 1, who="5"))
     deliver(ledger, PermanentFailure("404", "gone"))
     ledger.deadlines.compact()
     records = {(one.rule, one.met, one.late, one.historic): one for one in ledger.deadlines.records()}

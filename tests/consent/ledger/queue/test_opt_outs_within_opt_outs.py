@@ -14,7 +14,7 @@ from tests.support.providers.blocklist import (
     BUCKET,
     MORNING,
     Blocklist,
-    Said,
+    Statement,
     delivered,
     record_changes,
     recorded,
@@ -24,21 +24,25 @@ from worker.providers.infobip import INFOBIP
 from worker.providers.infobip.row import BLOCKLIST
 
 
-def said_by_dump(ledger: Ledger, moment: datetime, *said: Said) -> None:
+def record_dump(ledger: Ledger, moment: datetime, *statements: Statement) -> None:
     """Record a file whose rows bring no time, so that they hold since its own."""
-    record_changes(ledger, [replace(one.change(), effective_at=to_micros(moment), own_time=False) for one in said])
+    record_changes(
+        ledger, [replace(one.change(), effective_at=to_micros(moment), own_time=False) for one in statements]
+    )
 
 
 def test_an_opt_out_since_a_wider_one_was_confirmed_is_sent(ledger: Ledger) -> None:
     """Someone lifts Ann's block at Infobip, she opts out of SMS again, and a dump keeps that from being sent."""
     provider = Blocklist()
-    said_by_dump(ledger, MORNING, Said())
+    record_dump(ledger, MORNING, Statement())
     delivered(ledger, provider)
     confirmed_at = from_micros(ledger.now())
-    said_by_dump(ledger, confirmed_at + timedelta(minutes=2), Said())
+    record_dump(ledger, confirmed_at + timedelta(minutes=2), Statement())
     provider.entries.clear()
 
-    record_changes(ledger, [replace(Said("SMS").change(), effective_at=to_micros(confirmed_at + timedelta(minutes=1)))])
+    record_changes(
+        ledger, [replace(Statement("SMS").change(), effective_at=to_micros(confirmed_at + timedelta(minutes=1)))]
+    )
     delivered(ledger, provider)
     assert provider.entries == {("SMS", "", "CUSTOM")}
 
@@ -46,12 +50,12 @@ def test_an_opt_out_since_a_wider_one_was_confirmed_is_sent(ledger: Ledger) -> N
 def test_an_opt_out_is_not_overtaken_by_a_wider_one_that_died(ledger: Ledger) -> None:
     """Infobip refuses to block everything for Ann, and her older opt-out of SMS is never tried."""
     provider = Blocklist()
-    recorded(ledger, Said(minute=2))
+    recorded(ledger, Statement(minute=2))
     (task,) = ledger.queue.claim(BUCKET, 10, "delivery", 60, overlap=INFOBIP.overlap(BLOCKLIST))
     dead: dict[int, Outcome] = {change.id: PermanentFailure("400", "refused") for change in task.changes}
     ledger.queue.settle("delivery", [settlement(ledger, task, dead)])
 
-    recorded(ledger, Said("SMS", minute=1))
+    recorded(ledger, Statement("SMS", minute=1))
     delivered(ledger, provider)
     assert provider.entries == {("SMS", "", "CUSTOM")}
 
@@ -60,25 +64,27 @@ def test_an_opt_out_is_not_overtaken_by_a_wider_one_that_died(ledger: Ledger) ->
 def test_an_opt_out_that_an_opt_in_overtook_is_not_sent_for_a_wider_one_that_died(ledger: Ledger, sender: str) -> None:
     """Ann opts in to everything after an opt-out of SMS; a refused opt-out of more brings the old one back."""
     provider = Blocklist()
-    recorded(ledger, Said(action="OPTIN", minute=2))
+    recorded(ledger, Statement(action="OPTIN", minute=2))
     delivered(ledger, provider)
-    recorded(ledger, Said(sender=sender, minute=3))
+    recorded(ledger, Statement(sender=sender, minute=3))
     (task,) = ledger.queue.claim(BUCKET, 10, "delivery", 60, overlap=INFOBIP.overlap(BLOCKLIST))
     dead: dict[int, Outcome] = {change.id: PermanentFailure("400", "refused") for change in task.changes}
     ledger.queue.settle("delivery", [settlement(ledger, task, dead)])
 
-    recorded(ledger, Said("SMS", "SHOP", minute=1))
+    recorded(ledger, Statement("SMS", "SHOP", minute=1))
     delivered(ledger, provider)
     assert not provider.entries
 
 
-@pytest.mark.parametrize("rows", [(Said(), Said("SMS")), (Said("SMS"), Said())])
-def test_a_dump_that_opts_out_of_everything_and_of_sms_calls_once(ledger: Ledger, rows: tuple[Said, Said]) -> None:
+@pytest.mark.parametrize("rows", [(Statement(), Statement("SMS")), (Statement("SMS"), Statement())])
+def test_a_dump_that_opts_out_of_everything_and_of_sms_calls_once(
+    ledger: Ledger, rows: tuple[Statement, Statement]
+) -> None:
     """Each night a call is made for everybody who opted out twice, since either call makes the other forgotten."""
     provider = Blocklist()
     calls = []
     for night in range(4):
-        said_by_dump(ledger, MORNING + timedelta(days=night), *rows)
+        record_dump(ledger, MORNING + timedelta(days=night), *rows)
         delivered(ledger, provider)
         calls.append(provider.calls)
     assert calls[1:] == [calls[1]] * 3

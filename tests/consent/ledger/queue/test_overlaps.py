@@ -23,7 +23,7 @@ from tests.support.providers.blocklist import (
     BUCKET,
     OVERLAP,
     Blocklist,
-    Said,
+    Statement,
     _called,
     _numbers,
     delivered,
@@ -46,8 +46,8 @@ def states(ledger: Ledger) -> dict[tuple[str, str], tuple[str, str | None]]:
 def test_a_block_of_sms_is_sent_again_after_everything_was_let_through(ledger: Ledger) -> None:
     """Ann opts out of SMS again, her word is `unchanged`, nothing is called, and SMS go on coming."""
     provider = Blocklist()
-    for minute, said in enumerate((Said("SMS"), Said(action="OPTIN"), Said("SMS"))):
-        recorded(ledger, said._replace(minute=minute))
+    for minute, statement in enumerate((Statement("SMS"), Statement(action="OPTIN"), Statement("SMS"))):
+        recorded(ledger, statement._replace(minute=minute))
         delivered(ledger, provider)
     assert provider.entries == {("SMS", "", "CUSTOM")}
 
@@ -55,8 +55,8 @@ def test_a_block_of_sms_is_sent_again_after_everything_was_let_through(ledger: L
 def test_everything_is_let_through_again_after_a_block_of_sms(ledger: Ledger) -> None:
     """Ann opts in to everything again, her word is `unchanged`, and the block of SMS stays for ever."""
     provider = Blocklist()
-    for minute, said in enumerate((Said(action="OPTIN"), Said("SMS"), Said(action="OPTIN"))):
-        recorded(ledger, said._replace(minute=minute))
+    for minute, statement in enumerate((Statement(action="OPTIN"), Statement("SMS"), Statement(action="OPTIN"))):
+        recorded(ledger, statement._replace(minute=minute))
         delivered(ledger, provider)
     assert provider.entries == set()
 
@@ -65,10 +65,10 @@ def test_everything_is_let_through_again_after_a_block_of_sms(ledger: Ledger) ->
 def test_a_part_of_a_block_is_never_said_to_be_lifted(ledger: Ledger, late: bool) -> None:  # noqa: FBT001
     """Ann is told that SMS come again: `applied`, or `unchanged`. But everything stays blocked."""
     provider = Blocklist()
-    changes = [Said(minute=1), Said("SMS", action="OPTIN", minute=2)]
+    changes = [Statement(minute=1), Statement("SMS", action="OPTIN", minute=2)]
     import_id = ""
-    for said in reversed(changes) if late else changes:
-        import_id = recorded(ledger, said)
+    for statement in reversed(changes) if late else changes:
+        import_id = recorded(ledger, statement)
         delivered(ledger, provider)
 
     assert provider.entries == {("", "", "CUSTOM")}
@@ -82,7 +82,7 @@ def test_a_part_of_a_block_is_never_said_to_be_lifted(ledger: Ledger, late: bool
     ledger.dead_letters.replay([letter], who="ann", why="tried")
     delivered(ledger, provider)
     assert states(ledger)['blocked:["SMS",""]', "OPTIN"] == ("dead", "under_wider_block")
-    recorded(ledger, Said(action="OPTIN", minute=3))
+    recorded(ledger, Statement(action="OPTIN", minute=3))
     ledger.dead_letters.replay(ledger.dead_letters.find(DeadLetterFilter()), who="ann", why="-")
     delivered(ledger, provider)
     assert provider.entries == set()
@@ -92,27 +92,31 @@ def test_a_part_of_a_block_is_never_said_to_be_lifted(ledger: Ledger, late: bool
 def test_what_a_person_said_at_infobip_stays(ledger: Ledger) -> None:
     """Ann unsubscribes by SMS, and an opt-in that was given before takes her block away."""
     provider = Blocklist({("SMS", "", "MO")})
-    recorded(ledger, Said(action="OPTIN", minute=1))
+    recorded(ledger, Statement(action="OPTIN", minute=1))
     delivered(ledger, provider)
     assert provider.entries == {("SMS", "", "MO")}
     assert states(ledger)["blocked", "OPTIN"] == ("dead", "newer_optout")
 
 
-said = st.builds(
-    Said, st.sampled_from(CHANNELS), st.sampled_from(SENDERS), st.sampled_from(("OPTIN", "OPTOUT")), st.integers(0, 7)
+one_statement = st.builds(
+    Statement,
+    st.sampled_from(CHANNELS),
+    st.sampled_from(SENDERS),
+    st.sampled_from(("OPTIN", "OPTOUT")),
+    st.integers(0, 7),
 )
 steps = st.lists(
     st.tuples(
         st.sampled_from(("deliver", "deliver", "deliver", "nothing", "cut", "killed", "late", "replay")),
-        st.lists(said, min_size=1, max_size=3),
+        st.lists(one_statement, min_size=1, max_size=3),
     ),
     min_size=1,
     max_size=8,
 )
-ALL, SMS = Said(), Said("SMS")
+ALL, SMS = Statement(), Statement("SMS")
 
 
-def opt_in(change: Said, minute: int) -> Said:
+def opt_in(change: Statement, minute: int) -> Statement:
     """The opposite, said then."""
     return change._replace(action="OPTIN", minute=minute)
 
@@ -131,8 +135,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example([("deliver", [SMS._replace(minute=2)]), ("deliver", [opt_in(ALL, 1)])])
 @example([("deliver", [opt_in(ALL, 2)]), ("deliver", [SMS._replace(minute=1)])])
 @example([("deliver", [ALL, opt_in(SMS, 1), opt_in(ALL, 2)])])
-@example([("deliver", [ALL, opt_in(Said("SMS", "SHOP"), 1), opt_in(Said("", "SHOP"), 1)])])
-@example([("deliver", [opt_in(SMS, 3)]), ("late", [Said("", "SHOP", minute=2)])])
+@example([("deliver", [ALL, opt_in(Statement("SMS", "SHOP"), 1), opt_in(Statement("", "SHOP"), 1)])])
+@example([("deliver", [opt_in(SMS, 3)]), ("late", [Statement("", "SHOP", minute=2)])])
 @example([("deliver", [opt_in(ALL, 2), SMS._replace(minute=3)]), ("deliver", [opt_in(ALL, 5)])])
 @example([("deliver", [SMS]), ("deliver", [opt_in(ALL, 1)]), ("deliver", [SMS._replace(minute=2)])])
 @example([("deliver", [SMS]), ("nothing", [opt_in(ALL, 1)]), ("late", [SMS._replace(minute=2)])])
@@ -162,14 +166,14 @@ def test_what_holds_is_the_newest_of_all_that_cover_it(template: Path, steps: li
     path.unlink()
 
 
-def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list[Any]) -> list[Said]:
-    arrived: list[Said] = []
-    for step, said in steps:
-        arrived += said
+def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list[Any]) -> list[Statement]:
+    arrived: list[Statement] = []
+    for step, statements in steps:
+        arrived += statements
         if step == "late":
-            _loses_its_lease(ledger, provider, clock, said)
+            _loses_its_lease(ledger, provider, clock, statements)
             continue
-        recorded(ledger, *said)
+        recorded(ledger, *statements)
         match step:
             case "deliver":
                 delivered(ledger, provider)
@@ -185,7 +189,7 @@ def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list
     return arrived
 
 
-def _loses_its_lease(ledger: Ledger, provider: Blocklist, clock: Clock, changes: Sequence[Said]) -> None:
+def _loses_its_lease(ledger: Ledger, provider: Blocklist, clock: Clock, changes: Sequence[Statement]) -> None:
     """A delivery is stopped before its first write, another one is quicker, and the first one goes on and settles."""
     tasks = ledger.queue.claim(BUCKET, 10, "slow", 60, overlap=OVERLAP)
     stopped = not tasks

@@ -21,7 +21,7 @@ from consent.ledger.review.fuse_counts import FuseCounter
 from consent.ledger.review.holds import Decision, NothingHeld
 from consent.ledger.review.undo import Undone
 from consent.outcome import Applied, Outcome, PermanentFailure
-from tests.model.decisions import OUT, File, Oracle, Said, version
+from tests.model.decisions import OUT, File, Oracle, Statement, version
 from tests.support.examples import POSTGRESQL_IN_PROOFS, examples
 from tests.support.ledgers import BUCKET, change_of, counts, guarded, run_of, settlement
 
@@ -40,10 +40,10 @@ class Both:
         self.files: list[File] = []
         self.run = run_of(ledger, f"run {next(_number)}")
 
-    def step(self, name: str, said: Sequence[Said], which: int) -> None:
+    def step(self, name: str, statements: Sequence[Statement], which: int) -> None:
         """Do one step; `which` file a decision is about."""
-        if said:
-            getattr(self, f"_{name}")(said)
+        if statements:
+            getattr(self, f"_{name}")(statements)
         elif name in {"deliver", "fail", "replay"}:
             getattr(self, f"_{name}")()
         elif name.startswith(("pause", "resume", "reset")):
@@ -52,13 +52,13 @@ class Both:
         elif self.files:
             getattr(self, f"_{name.partition(' ')[0]}")(self.files[which % len(self.files)], name)
 
-    def _import(self, said: Sequence[Said]) -> None:
+    def _import(self, statements: Sequence[Statement]) -> None:
         file = File()
         known = {one for other in self.files for one in other.own if one not in other.held and one not in other.gone}
-        new = [one for one in dict.fromkeys(said) if version(one) not in self.oracle.counts and one not in known]
+        new = [one for one in dict.fromkeys(statements) if version(one) not in self.oracle.counts and one not in known]
         file.own, file.held = list(new), list(new)
         held = self.oracle.would_return(file)
-        file.import_id = guarded(self.ledger, *map(_change, said), resurrects_most=0)
+        file.import_id = guarded(self.ledger, *map(_change, statements), resurrects_most=0)
         report = self.ledger.queries.report(file.import_id)
         assert report is not None
         assert (report.state == "held") == held
@@ -66,9 +66,9 @@ class Both:
         if not held:
             self._publish(file, None)
 
-    def _dump(self, said: Sequence[Said]) -> None:
+    def _dump(self, statements: Sequence[Statement]) -> None:
         """A file that is delivered, approved if it was held: what the next one repeats is a no-op."""
-        self._import(said)
+        self._import(statements)
         self._approve(self.files[-1], "approve")
         self._deliver()
 
@@ -78,16 +78,16 @@ class Both:
         self._taken(meant, file)
         self.oracle.publish(file, meant)
 
-    def _taken(self, said: Sequence[Said], by: File | None) -> None:
+    def _taken(self, statements: Sequence[Statement], by: File | None) -> None:
         """What is held elsewhere, or was withdrawn, is of the source that says it too."""
         for other in self.files:
             if other is not by:
-                other.held = [one for one in other.held if one not in said]
+                other.held = [one for one in other.held if one not in statements]
 
-    def _events(self, said: Sequence[Said]) -> None:
-        self.ledger.intake.accept_events(self.run, [_change(one) for one in said], [])
-        self._taken(said, None)
-        self.oracle.publish(None, said)
+    def _events(self, statements: Sequence[Statement]) -> None:
+        self.ledger.intake.accept_events(self.run, [_change(one) for one in statements], [])
+        self._taken(statements, None)
+        self.oracle.publish(None, statements)
 
     def _approve(self, file: File, name: str) -> None:
         only = {"approve": None, "approve in": Action.OPTIN, "approve out": OUT}[name]
@@ -137,15 +137,15 @@ class Both:
         found = self.ledger.dead_letters.find(DeadLetterFilter())
         self.ledger.dead_letters.replay(found, who="test", why="")
 
-    def _correct(self, said: Sequence[Said]) -> None:
+    def _correct(self, statements: Sequence[Statement]) -> None:
         """A person finds that the first dead letter was about someone else."""
         found = self.ledger.dead_letters.search(DeadLetterFilter())
         if not found:
             return
-        letter, sent = min(found, key=lambda one: one.id), [_change(said[0])]
+        letter, sent = min(found, key=lambda one: one.id), [_change(statements[0])]
         done = self.ledger.review.correct(letter.id, sent, columns=["user_id"], who="ann", why="a slip")
         if isinstance(done, Corrected):
-            mine = (said[0].who, letter.effective_at, letter.action)
+            mine = (statements[0].who, letter.effective_at, letter.action)
             for file in self.files:
                 file.held = [one for one in file.held if version(one) != mine]
             self.oracle.counts.setdefault(mine, None)
@@ -185,12 +185,12 @@ class Both:
         return found
 
 
-def _change(said: Said):
-    return change_of(said.who, said.action.value, said.minute)
+def _change(statement: Statement):
+    return change_of(statement.who, statement.action.value, statement.minute)
 
 
-said = st.lists(
-    st.builds(Said, st.sampled_from("123"), st.sampled_from(Action), st.sampled_from((1, 2, 5, 9))),
+some_statements = st.lists(
+    st.builds(Statement, st.sampled_from("123"), st.sampled_from(Action), st.sampled_from((1, 2, 5, 9))),
     min_size=1,
     max_size=4,
 )
@@ -200,8 +200,8 @@ BRAKES = (
 )
 DECISIONS = ("approve", "approve in", "approve out", "withdraw", "undo", "undo", "undo all")
 steps = st.one_of(
-    st.tuples(st.just("dump"), said, st.just(0)),
-    st.tuples(st.sampled_from(["import", "dump", "events", "correct"]), said, st.just(0)),
+    st.tuples(st.just("dump"), some_statements, st.just(0)),
+    st.tuples(st.sampled_from(["import", "dump", "events", "correct"]), some_statements, st.just(0)),
     st.tuples(st.sampled_from(DECISIONS), st.just([]), st.integers(0, 5)),
     st.tuples(st.sampled_from(["deliver", "deliver", "fail", "fail", "replay"]), st.just([]), st.just(0)),
     st.tuples(st.sampled_from(BRAKES), st.just([]), st.just(0)),
@@ -219,7 +219,7 @@ TABLES = (
 )
 @given(history=st.lists(steps, min_size=4, max_size=14), at_once=st.integers(1, 3))
 def test_the_newest_of_what_counts_stands(
-    ledger: Ledger, history: list[tuple[str, list[Said], int]], at_once: int
+    ledger: Ledger, history: list[tuple[str, list[Statement], int]], at_once: int
 ) -> None:
     """Files that are held or not, events, approvals, withdrawals, undoing, deliveries, failures, replays, corrections.
 

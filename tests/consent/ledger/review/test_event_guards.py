@@ -29,9 +29,9 @@ def opted_out(ledger: Ledger, number: int = MANY) -> list[str]:
     return people
 
 
-def tell(ledger: Ledger, run: str, *said: ConsentChange, by: str = "key crm") -> EventsAccepted:
+def tell(ledger: Ledger, run: str, *changes: ConsentChange, by: str = "key crm") -> EventsAccepted:
     """Events of one key, in one transaction."""
-    return ledger.intake.accept_events(run, [replace(one, sent_by=by) for one in said], [])
+    return ledger.intake.accept_events(run, [replace(one, sent_by=by) for one in changes], [])
 
 
 def optins(people: list[str], minute: int = 5) -> list[ConsentChange]:
@@ -153,8 +153,8 @@ def test_a_retry_of_what_is_held_is_a_duplicate(ledger: Ledger) -> None:
 def test_the_same_from_another_sender_is_delivered(ledger: Ledger) -> None:
     """What is held blocks no other source, not even in the same transaction."""
     people, run = opted_out(ledger), run_of(ledger)
-    said = [replace(one, sent_by="key crm") for one in optins(people)]
-    ledger.intake.accept_events(run, [*said, replace(said[0], sent_by=OTHER)], [])
+    changes = [replace(one, sent_by="key crm") for one in optins(people)]
+    ledger.intake.accept_events(run, [*changes, replace(changes[0], sent_by=OTHER)], [])
 
     assert [who for who, _ in deliver(ledger)] == [people[0]]
     [held] = ledger.review.held_imports()
@@ -212,7 +212,7 @@ def test_an_opt_in_that_lifts_narrower_opt_outs_counts_each(ledger: Ledger) -> N
 def test_an_opt_out_that_is_overruled_twice_counts_once(ledger: Ledger) -> None:
     """A customer may have said it several times."""
     people, run = opted_out(ledger, 2), run_of(ledger)
-    tell(ledger, run, *(said for minute in range(1, MANY) for said in optins(people, minute)))
+    tell(ledger, run, *(one for minute in range(1, MANY) for one in optins(people, minute)))
 
     assert ledger.review.held_imports() == []
 

@@ -282,8 +282,8 @@ def test_a_decision_that_another_one_forestalls(ledger: Ledger, monkeypatch: pyt
     monkeypatch.setattr(guard_checks, "MOVED_AT_ONCE", 2)
     imported(ledger, *(change_of(f"c{number}") for number in range(6)))
     deliver(ledger)
-    said = [change_of(f"c{number}", "OPTIN", 10) for number in range(6)]
-    file = guarded(ledger, *said, *(change_of(f"d{number}", "OPTOUT", 10) for number in range(6)), **EVERY)
+    optins = [change_of(f"c{number}", "OPTIN", 10) for number in range(6)]
+    file = guarded(ledger, *optins, *(change_of(f"d{number}", "OPTOUT", 10) for number in range(6)), **EVERY)
     ledger.review.approve(file, Decision("ann", "checked", Action.OPTOUT))
     write = ledger.database.write
 

@@ -236,4 +236,4 @@ def test_an_event_that_says_what_may_be_held_still_is_sent(
 
 def sent_to(ledger: Ledger) -> dict[str, str]:
     """What a delivery tells the provider."""
-    return {who: said.rpartition(" ")[2] for who, said in deliver(ledger)}
+    return {who: sent.rpartition(" ")[2] for who, sent in deliver(ledger)}

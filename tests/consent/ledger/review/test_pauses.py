@@ -18,7 +18,7 @@ from consent.outcome import Applied, Retry
 from tests.support.clock import Clock
 from tests.support.examples import POSTGRESQL_IN_PROOFS, examples
 from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, settlement
-from tests.support.query_plans import plans, reads_whole, said
+from tests.support.query_plans import log_statements, plans, reads_whole
 
 OTHER = Bucket("capillary", "other")
 
@@ -161,7 +161,7 @@ def test_a_claim_reads_no_customer_that_is_paused(ledger: Ledger) -> None:
     if not ledger.database.is_sqlite:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
     pause(ledger, optins=True)
-    statements = said(ledger.database.engine)
+    statements = log_statements(ledger.database.engine)
 
     assert ledger.queue.due(BUCKET, 100) == 1
     assert len(ledger.queue.claim(BUCKET, 50, "token", 60.0)) == 1
@@ -245,10 +245,10 @@ class Pausing:
 @pytest.mark.parametrize("retries", [False, True])
 @given(st.lists(steps, max_size=14))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(40))
-def test_a_pause_changes_no_final_state(ledger: Ledger, retries: bool, said: list[tuple]) -> None:  # noqa: FBT001
+def test_a_pause_changes_no_final_state(ledger: Ledger, retries: bool, steps: list[tuple]) -> None:  # noqa: FBT001
     """Whatever is paused, resumed and under way when, each slot ends with its newest change, told in this order."""
     world = Pausing(ledger, retries=retries)
-    for name, *more in said:
+    for name, *more in steps:
         getattr(world, name)(*more)
     world.finish()
 

@@ -58,7 +58,7 @@ def test_a_group_is_corrected_at_once(buried: Cli, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("assignment", "message"),
     [
         ("action=OPTIN", "only the person who said it"),
         ("effective_at=2026-01-01", "only the person who said it"),
@@ -67,9 +67,9 @@ def test_a_group_is_corrected_at_once(buried: Cli, url: str) -> None:
         ("user_id", "NAME=VALUE"),
     ],
 )
-def test_what_cannot_be_corrected_is_said(buried: Cli, said: str, message: str) -> None:
+def test_what_cannot_be_corrected_is_said(buried: Cli, assignment: str, message: str) -> None:
     """A letter's action and time are its own; a column that is none is named."""
-    answer = buried("dead-letters", "replay", number_of(buried, "88"), "--set", said, "--yes")
+    answer = buried("dead-letters", "replay", number_of(buried, "88"), "--set", assignment, "--yes")
     assert (answer.code, message in answer.err) == (2, True)
     assert len(buried("dead-letters", "list", "--json").json) == 3
 

@@ -48,8 +48,8 @@ def test_the_address_may_stand_in_the_environment(cli: Cli, monkeypatch: pytest.
 
 def test_a_broker_that_is_down_holds_no_one_up() -> None:
     """Asking for a wake-up returns at once; it is said once that the broker is away, however often it is asked."""
-    said: list[str] = []
-    waker = Notifier("redis://127.0.0.1:1/0", said.append)
+    messages: list[str] = []
+    waker = Notifier("redis://127.0.0.1:1/0", messages.append)
     started = time.monotonic()
     for _ in range(1000):
         waker([Bucket("capillary")])
@@ -57,5 +57,5 @@ def test_a_broker_that_is_down_holds_no_one_up() -> None:
     waker([Bucket("capillary")])
     waker.close()
 
-    assert len(said) == 1
-    assert "sweep" in said[0]
+    assert len(messages) == 1
+    assert "sweep" in messages[0]

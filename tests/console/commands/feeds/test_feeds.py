@@ -124,7 +124,7 @@ def test_map_remembers_the_sheet(cli: Cli, folder: Path) -> None:
     name = put(folder, "new-1.xlsx", workbook([["nothing"]], sheet="Notes", others=["Contacts"]))
     assert "no sheet 'Kontakte'" in cli("map", name, "--sheet", "Kontakte").err
     name = put(folder, "new-1.xlsx", workbook(plain, sheet="Kontakte", others=["Notes"]))
-    said = ("--map", "action=action", "--map", "priority=priority")
-    answer = cli("map", name, "--sheet", "Kontakte", "--name", "new", *said, "--yes", "--json")
+    maps = ("--map", "action=action", "--map", "priority=priority")
+    answer = cli("map", name, "--sheet", "Kontakte", "--name", "new", *maps, "--yes", "--json")
     assert answer.code == 0, answer.out
     assert 'sheet = "Kontakte"' in (folder / "optrelay.toml").read_text()

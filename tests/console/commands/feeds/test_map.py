@@ -225,12 +225,12 @@ def test_a_column_without_times_is_no_answer_to_since_when(
         "map", written(folder, "crm.csv", rows + more), "--map", "Kontakt=destination", "--set", "channel=EMAIL"
     )
     assert answer.code == 0, answer.err
-    said = " ".join(answer.err.split())
-    assert "Weg holds no times but channels: name a column of times, or none" in said
-    assert "Kontakt holds no times but e-mail addresses" in said
-    assert "Name holds no times but 2 different texts" in said
-    assert "Kunde holds no times" in said
-    assert "Ann" not in said
+    message = " ".join(answer.err.split())
+    assert "Weg holds no times but channels: name a column of times, or none" in message
+    assert "Kontakt holds no times but e-mail addresses" in message
+    assert "Name holds no times but 2 different texts" in message
+    assert "Kunde holds no times" in message
+    assert "Ann" not in message
 
 
 def test_a_number_is_no_name_of_a_feed(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,8 @@ def held(url: str) -> str:
     people = [f"{10_000 + one}" for one in range(MANY)]
     imported(ledger, *(change_of(who) for who in people))
     deliver(ledger)
-    said = [replace(change_of(who, "OPTIN", 5), sent_by="key crm") for who in people]
-    ledger.intake.accept_events(run_of(ledger), said, [])
+    changes = [replace(change_of(who, "OPTIN", 5), sent_by="key crm") for who in people]
+    ledger.intake.accept_events(run_of(ledger), changes, [])
     [one] = ledger.review.held_imports()
     ledger.close()
     return one.import_id
@@ -74,10 +74,10 @@ def test_what_was_decided_is_no_longer_called_held(cli: Cli, held: str, command:
 def test_undoing_says_to_which_state_people_go_back(cli: Cli, held: str) -> None:
     """All of them had opted out before, by the file that is named; the import that was undone says so, too."""
     cli("approve", held, "--why", "checked")
-    said = f"{MANY} back to opted out, as before ({MANY} by nightly.csv, import "
+    message = f"{MANY} back to opted out, as before ({MANY} by nightly.csv, import "
 
-    assert said in cli("undo", held, "--dry-run").out
-    assert said in cli("undo", held, "--why", "not so").out
+    assert message in cli("undo", held, "--dry-run").out
+    assert message in cli("undo", held, "--why", "not so").out
     assert "  undone 20" in cli("status", held).out
 
 
@@ -87,10 +87,10 @@ def test_a_file_is_followed_from_its_dry_run_to_its_undoing(cli: Cli, url: str, 
     write(tmp_path, "in.csv", "1001417,EMAIL,BULK,OPTIN", header="user_id,channel,priority,action")
     cli("import", "out.csv")
     settle_all(url)
-    says = "undated_optins: would opt in again 1 slot in capillary that was opted out"
+    message = "undated_optins: would opt in again 1 slot in capillary that was opted out"
 
-    assert f"would be held: {says}" in cli("import", "in.csv", "--dry-run").out
-    assert f"  held: {says}" in cli("import", "in.csv").out
+    assert f"would be held: {message}" in cli("import", "in.csv", "--dry-run").out
+    assert f"  held: {message}" in cli("import", "in.csv").out
     assert " held " in cli("status").out.split("in.csv")[1].splitlines()[0]
     cli("approve", "latest", "--why", "asked")
     settle_all(url)

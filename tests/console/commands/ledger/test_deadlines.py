@@ -12,8 +12,8 @@ from tests.support.command_line import Cli, bury_all, write
 
 def test_a_late_dead_letter_is_shown_and_checked(cli: Cli, url: str, tmp_path: Path) -> None:
     """A mailbox provider's two days are over, and the opt-out died: `--check` says so until someone decides."""
-    said = datetime.now(UTC) - timedelta(days=3)
-    assert cli("import", write(tmp_path, "a.csv", f"1001417,EMAIL,BULK,OPTOUT,{said:%Y-%m-%dT%H:%M:%SZ}")).code == 0
+    since = datetime.now(UTC) - timedelta(days=3)
+    assert cli("import", write(tmp_path, "a.csv", f"1001417,EMAIL,BULK,OPTOUT,{since:%Y-%m-%dT%H:%M:%SZ}")).code == 0
     bury_all(url)
 
     answer = cli("deadlines", "--check", "--json")
@@ -37,8 +37,8 @@ def test_a_late_dead_letter_is_shown_and_checked(cli: Cli, url: str, tmp_path: P
 
 def test_a_forecast_says_why_it_is_shown_in_red(cli: Cli, tmp_path: Path) -> None:
     """What is late already is told beside when it will be done, not by a color alone."""
-    said = datetime.now(UTC) - timedelta(days=3)
-    assert cli("import", write(tmp_path, "a.csv", f"1001417,EMAIL,BULK,OPTOUT,{said:%Y-%m-%dT%H:%M:%SZ}")).code == 0
+    since = datetime.now(UTC) - timedelta(days=3)
+    assert cli("import", write(tmp_path, "a.csv", f"1001417,EMAIL,BULK,OPTOUT,{since:%Y-%m-%dT%H:%M:%SZ}")).code == 0
     answer = cli("status")
     assert "1 customer past the deadline already" in " ".join((answer.out + answer.err).split())
 

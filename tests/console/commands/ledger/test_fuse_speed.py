@@ -61,8 +61,8 @@ def fill(ledger: Ledger, import_id: str) -> None:
     }
     with ledger.database.engine.begin() as tx:
         for table, (columns, values) in rows.items():
-            said = f"INSERT INTO {table} ({columns}) {series} SELECT {values.format(key=key)} FROM series"
-            tx.execute(text(said), {"import": import_id} if ":import" in said else {})
+            statement = f"INSERT INTO {table} ({columns}) {series} SELECT {values.format(key=key)} FROM series"
+            tx.execute(text(statement), {"import": import_id} if ":import" in statement else {})
     with ledger.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as tx:
         tx.execute(text("ANALYZE"))
 

@@ -10,7 +10,7 @@ import pytest
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
 from tests.support.browser.page import EVERYONE, page, text_of
-from tests.support.browser.states import CONNECTIONS, PERSON, file_of, prepared, said
+from tests.support.browser.states import CONNECTIONS, PERSON, file_of, new_change, prepared
 from tests.support.ledgers import deliver
 
 
@@ -53,7 +53,7 @@ def test_today_says_in_order_what_to_do_and_draws_the_last_hours(ledger: Ledger)
 
 def test_today_with_nothing_to_do_says_so(ledger: Ledger) -> None:
     """No empty picture. A notice that no one has acknowledged needs a person, though what it tells of is over."""
-    file_of(ledger, "a.csv", said(10))
+    file_of(ledger, "a.csv", new_change(10))
     deliver(ledger)
     with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
         text = text_of(browser.get("/"))
@@ -112,7 +112,7 @@ def test_connections_show_the_forecast_against_the_deadlines(ledger: Ledger) -> 
 def test_a_persons_changes_show_their_deadlines(ledger: Ledger) -> None:
     """When an opt-out is due, by which rule, and whether it is late; an opt-in has none."""
     prepared(ledger)
-    file_of(ledger, "in.csv", said(50, "OPTIN", hours=0.1))
+    file_of(ledger, "in.csv", new_change(50, "OPTIN", hours=0.1))
     with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
         asked = browser.get("/person")
         late = text_of(browser.submit(asked, "/person", column="user_id", value=f"{PERSON}51"))
@@ -125,7 +125,7 @@ def test_a_persons_changes_show_their_deadlines(ledger: Ledger) -> None:
 
 def test_an_import_says_when_it_is_done_or_that_no_one_can_tell(ledger: Ledger) -> None:
     """At the present rate; where a connection is stopped there is no end to be told."""
-    waiting = file_of(ledger, "waiting.csv", *(said(n, connection="shop") for n in range(10, 14)))
+    waiting = file_of(ledger, "waiting.csv", *(new_change(n, connection="shop") for n in range(10, 14)))
     with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
         assert "is delivered by" in text_of(browser.get(f"/imports/{waiting}"))
         prepared(ledger)

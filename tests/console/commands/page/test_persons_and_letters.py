@@ -177,8 +177,8 @@ def test_what_others_wrote_is_text_everywhere(ledger: Ledger) -> None:
     source = ImportSource("csv", f"/drop/{EVIL}", "evil", 1, None)
     import_id = ledger.intake.open_import(source).import_id
     rejects = [RejectedRow(2, EVIL, EVIL, EVIL, EVIL)]
-    said = [change_of(EVIL, slot=EVIL, reason=EVIL)]
-    ledger.intake.accept(import_id, said, rejects, Checkpoint(2, 3, 0, 2))
+    changes = [change_of(EVIL, slot=EVIL, reason=EVIL)]
+    ledger.intake.accept(import_id, changes, rejects, Checkpoint(2, 3, 0, 2))
     ledger.intake.finish_reading(import_id)
     ledger.intake.publish(import_id)
     deliver(ledger, PermanentFailure(EVIL, EVIL))

@@ -139,12 +139,12 @@ def took(look: Callable[[], httpx.Response]) -> list[float]:
     return found
 
 
-def search(browser: Browser, form: httpx.Response, says: str, **columns: str) -> Callable[[], httpx.Response]:
+def search(browser: Browser, form: httpx.Response, text: str, **columns: str) -> Callable[[], httpx.Response]:
     """A search for a person, which finds what it is to find."""
 
     def look() -> httpx.Response:
         found = browser.submit(form, "/person", **columns)
-        assert says in text_of(found)
+        assert text in text_of(found)
         return found
 
     return look

@@ -225,12 +225,14 @@ def test_a_misspelt_setting_of_a_connection_is_refused(
     assert (answer.code, "there is no such setting; did you mean RATE?" in answer.err) == (2, True)
 
 
-@pytest.mark.parametrize(("said", "way"), [("true", "always"), ("False", "never"), ("1", "always"), ("off", "never")])
+@pytest.mark.parametrize(
+    ("setting", "way"), [("true", "always"), ("False", "never"), ("1", "always"), ("off", "never")]
+)
 def test_the_former_values_of_reassert_are_understood_with_a_notice(
-    cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch, said: str, way: str
+    cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch, setting: str, way: str
 ) -> None:
     """An installation that sends every opt-out goes on doing so, and is told how that is written now."""
-    monkeypatch.setenv("OPTRELAY_REASSERT", said)
+    monkeypatch.setenv("OPTRELAY_REASSERT", setting)
 
     assert (
         f"OPTRELAY_REASSERT is fresh, always or never now: write {way}, which is what it means"

@@ -26,10 +26,10 @@ def test_json_is_printed_when_a_signal_ends_the_command(tmp_path: Path, command:
         while not (tmp_path / "ledger.db").exists():
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        out, said = process.communicate(timeout=60)
+        out, stderr = process.communicate(timeout=60)
 
         found = json.loads(out)
-        assert (process.returncode, found["exit_code"]) == (143, 143), said
+        assert (process.returncode, found["exit_code"]) == (143, 143), stderr
         assert "run it again" in found["error"]
-        code, found, said = shop.run("import", "big.csv", timeout=300)
-        assert (code, found["rows"], found["state"]) == (0, ROWS, "released"), said
+        code, found, stderr = shop.run("import", "big.csv", timeout=300)
+        assert (code, found["rows"], found["state"]) == (0, ROWS, "released"), stderr

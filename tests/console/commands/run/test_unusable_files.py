@@ -43,7 +43,7 @@ def test_an_unusable_file_stops_no_other(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("",), "the name of a file is empty"),
         (("folder",), "folder is a folder without a file to read"),
@@ -53,7 +53,7 @@ def test_an_unusable_file_stops_no_other(cli: Cli, tmp_path: Path) -> None:
     ],
 )
 def test_a_name_that_is_no_file_is_said_before_anything_is_recorded(
-    cli: Cli, tmp_path: Path, arguments: tuple[str, ...], said: str
+    cli: Cli, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     """A variable of the shell that is not set meant every file of the folder; nothing is recorded now."""
     write(tmp_path, "consents.csv", *ROWS)
@@ -61,7 +61,7 @@ def test_a_name_that_is_no_file_is_said_before_anything_is_recorded(
 
     answer = cli("import", *arguments)
 
-    assert (answer.code, said in " ".join(answer.err.split())) == (2, True), answer.err
+    assert (answer.code, message in " ".join(answer.err.split())) == (2, True), answer.err
     assert "there is no ledger" in cli("status").err
 
 
@@ -70,10 +70,10 @@ def test_a_watched_place_names_an_unusable_file_once(cli: Cli, tmp_path: Path) -
     (tmp_path / "drop").mkdir()
     write(tmp_path / "drop", "bad.csv", "1,2", header="a,b")
 
-    said = " ".join(cli("watch", "drop", "--once").err.split())
+    message = " ".join(cli("watch", "drop", "--once").err.split())
 
-    assert "bad.csv cannot be used: none of its columns is known" in said
-    assert said.count("bad.csv") == 1
+    assert "bad.csv cannot be used: none of its columns is known" in message
+    assert message.count("bad.csv") == 1
 
 
 def test_an_empty_option_is_one_that_was_not_given(cli: Cli, tmp_path: Path) -> None:

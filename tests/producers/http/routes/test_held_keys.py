@@ -76,8 +76,8 @@ def test_a_fuse_of_one_key_lets_the_other_go_on(ledger: Ledger) -> None:
         [fuse] = served.client.get("/v1/held", headers={"x-api-key": KEYS["ann"]}).json()["fuses"]
         assert (fuse["origin"], fuse["name"], fuse["optouts"]) == ("http:key crm", "key crm, as test", 9)
         assert KEYS["crm"] not in str(fuse)
-        said = {"what": "http:key crm", "why": "the account is right now", "way": "resume"}
-        assert post(served, "ann", "/v1/fuses/reset", said).status_code == 200
+        body = {"what": "http:key crm", "why": "the account is right now", "way": "resume"}
+        assert post(served, "ann", "/v1/fuses/reset", body).status_code == 200
         assert len(drain(ledger)) == 9
 
 

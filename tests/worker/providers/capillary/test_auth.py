@@ -13,7 +13,7 @@ import pytest
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
 from tests.support.providers.capillary import change, customer
-from tests.support.servers.local_server import Asked, Cut, Says, Server, serving
+from tests.support.servers.local_server import Asked, Cut, Server, ServerAnswer, serving
 from worker.http.client import Sender
 from worker.http.failures import Failure, NoReply
 from worker.providers.capillary import CAPILLARY
@@ -38,17 +38,19 @@ def sent(server: Server, times: int = 1, together: bool = False, **settings: obj
     return asyncio.run(run())
 
 
-def minting(seconds: float = 300, good: Callable[[str], bool] = bool, pause: float = 0) -> Callable[[Asked], Says]:
+def minting(
+    seconds: float = 300, good: Callable[[str], bool] = bool, pause: float = 0
+) -> Callable[[Asked], ServerAnswer]:
     """Return a provider that mints token-1, token-2, … and takes the good ones."""
     minted: list[str] = []
 
-    def answer(asked: Asked) -> Says:
+    def answer(asked: Asked) -> ServerAnswer:
         if asked.path == MINT:
             time.sleep(pause)
             minted.append(f"token-{len(minted) + 1}")
-            return Says(body={"data": {"accessToken": minted[-1], "ttlSeconds": seconds}, "errors": None})
+            return ServerAnswer(body={"data": {"accessToken": minted[-1], "ttlSeconds": seconds}, "errors": None})
         token = asked.headers.get("x-cap-api-oauth-token", "")
-        return Says(200 if token in minted and good(token) else 401)
+        return ServerAnswer(200 if token in minted and good(token) else 401)
 
     return answer
 
@@ -60,7 +62,7 @@ def paths(server: Server) -> list[str]:
 
 def test_basic() -> None:
     """Basic carries the user name and the MD5 digest of the password, in lower-case hex."""
-    with serving(lambda _: Says()) as server:
+    with serving(lambda _: ServerAnswer()) as server:
         sent(server, **BASIC)
     scheme, value = server.asked[0].headers["authorization"].split()
 
@@ -150,12 +152,12 @@ def test_tokens_that_are_all_refused() -> None:
 @pytest.mark.parametrize(
     "refusal",
     [
-        Says(401, {"errors": [{"code": 401}]}),
-        Says(400, "bad key"),
-        Says(200, {"data": None, "errors": [{"code": 401, "message": "x"}]}),
+        ServerAnswer(401, {"errors": [{"code": 401}]}),
+        ServerAnswer(400, "bad key"),
+        ServerAnswer(200, {"data": None, "errors": [{"code": 401, "message": "x"}]}),
     ],
 )
-def test_refused_key(refusal: Says) -> None:
+def test_refused_key(refusal: ServerAnswer) -> None:
     """A refused key ends every call as a 401, after one mint: nothing raises, and nothing storms the provider."""
     with serving(lambda _: refusal) as server:
         replies = sent(server, times=6, together=True, **OAUTH)
@@ -167,16 +169,16 @@ def test_refused_key(refusal: Says) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Says(500),
-        Says(503, "<html>"),
-        Says(429),
-        Says(200, "<html>"),
-        Says(200, {"data": {"accessToken": "two\nlines", "ttlSeconds": 300}}),
-        Says(200, {"data": {"accessToken": "", "ttlSeconds": 300}}),
-        Says(302, headers={"Location": "https://example.com/"}),
+        ServerAnswer(500),
+        ServerAnswer(503, "<html>"),
+        ServerAnswer(429),
+        ServerAnswer(200, "<html>"),
+        ServerAnswer(200, {"data": {"accessToken": "two\nlines", "ttlSeconds": 300}}),
+        ServerAnswer(200, {"data": {"accessToken": "", "ttlSeconds": 300}}),
+        ServerAnswer(302, headers={"Location": "https://example.com/"}),
     ],
 )
-def test_no_token(answer: Says) -> None:
+def test_no_token(answer: ServerAnswer) -> None:
     """A mint that fails for now is no reply at all: nothing was sent, and no credentials were refused."""
     with serving(lambda _: answer) as server:
         (fact,) = sent(server, **OAUTH)
@@ -191,7 +193,7 @@ def test_mint_that_is_cut() -> None:
     broken = iter([True])
     good = minting()
 
-    def answer(asked: Asked) -> Says:
+    def answer(asked: Asked) -> ServerAnswer:
         if next(broken, False):
             raise Cut
         return good(asked)

@@ -87,8 +87,8 @@ def test_a_newer_opt_out_of_ours_stays() -> None:
     everything = {"action": "OPTIN", "effective_at": "2026-01-02T00:00:00Z"}
     sms = {"action": "OPTOUT", "channel": "SMS"}
     older, newer = {"effective_at": "2026-01-01T00:00:00Z"}, {"effective_at": "2026-01-03T00:00:00Z"}
-    for said, removed in ((older, 2), (newer, 1)):
-        both = person_with(1, everything, sms | said)
+    for times, removed in ((older, 2), (newer, 1)):
+        both = person_with(1, everything, sms | times)
         request = first(CustomerTask(both.target_id, both.address, both.changes[:1], 0, both.newest_by_slot))
         answer = read(request, shown(entry("15550100001", **late), entry("15550100001", channel="SMS", **late)))
         assert len(only(answer).json["blocklist"]) == removed
