@@ -140,7 +140,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example([("deliver", [opt_in(ALL, 2), SMS._replace(minute=3)]), ("deliver", [opt_in(ALL, 5)])])
 @example([("deliver", [SMS]), ("deliver", [opt_in(ALL, 1)]), ("deliver", [SMS._replace(minute=2)])])
 @example([("deliver", [SMS]), ("nothing", [opt_in(ALL, 1)]), ("late", [SMS._replace(minute=2)])])
-@settings(max_examples=examples(80, share=10), deadline=None)
+@settings(max_examples=examples(80, share=20), deadline=None)
 def test_what_holds_is_the_newest_of_all_that_cover_it(template: Path, steps: list[Any]) -> None:
     """Ann is blocked where her newest change lets messages through, or the other way round, for ever."""
     path = template.with_name(f"{next(_numbers)}.db")

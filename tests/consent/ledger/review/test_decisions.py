@@ -215,7 +215,7 @@ TABLES = (
 @pytest.mark.takes(80)
 @POSTGRESQL_IN_PROOFS
 @settings(
-    max_examples=examples(300, share=25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(300, share=50), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(history=st.lists(steps, min_size=4, max_size=14), at_once=st.integers(1, 3))
 def test_the_newest_of_what_counts_stands(
