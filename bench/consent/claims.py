@@ -1,6 +1,7 @@
 """That claiming costs the same whatever is pending: `python -m bench.consent.claims` prints a line for each backlog.
 
-Fills `customer_tasks` and what belongs to it directly, then claims and gives back a hundred targets at a time.
+Fills `customer_tasks` and what belongs to it directly, then claims and gives back a hundred targets at a time. At last
+it claims and settles as many as a delivery does, and says what that takes of this process's own processor time.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from sqlalchemy import Connection, text
 
 from bench.worker.delivery import BUCKET, a_ledger
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue.tasks import Settlement
+from consent.ledger.queue.tasks import Attempt, CustomerTask, Settlement
+from consent.outcome import Applied
 
 AT_ONCE = 100
 ROUNDS = 30
+DELIVERED_AT_ONCE = 460
+DELIVERIES = 10
 
 SERIES = {
     "sqlite": "(WITH RECURSIVE s(n) AS (SELECT :first UNION ALL SELECT n + 1 FROM s WHERE n < :last) SELECT n FROM s)",
@@ -61,6 +65,29 @@ def timed(ledger: Ledger) -> float:
     return statistics.median(found)
 
 
+def costs(ledger: Ledger) -> dict[str, float]:
+    """Return the milliseconds of processor time that a claim and a settlement of a delivery take in this process."""
+    claims, settlements = [], []
+    for number in range(DELIVERIES):
+        started = time.thread_time()
+        tasks = ledger.queue.claim(BUCKET, DELIVERED_AT_ONCE, f"delivery {number}", 60.0)
+        claims.append(time.thread_time() - started)
+        done = [applied(task, ledger.now()) for task in tasks]
+        started = time.thread_time()
+        ledger.queue.settle(f"delivery {number}", done)
+        settlements.append(time.thread_time() - started)
+    found = {"claim_cpu_ms": claims, "settle_cpu_ms": settlements}
+    return {name: round(statistics.median(each) * 1000, 1) for name, each in found.items()}
+
+
+def applied(task: CustomerTask, now: int) -> Settlement:
+    """Say that one call did all that was claimed for a customer."""
+    ids = tuple(change.id for change in task.changes)
+    return Settlement(
+        task, dict.fromkeys(ids, Applied()), (Attempt(task.target_id, now, 12, "write", 200, "200", ids),)
+    )
+
+
 def measured(url: str, sizes: list[int]) -> list[dict[str, Any]]:
     """Return what a claim takes with so many targets pending."""
     ledger, filled, found = Ledger(url), 0, []
@@ -71,6 +98,7 @@ def measured(url: str, sizes: list[int]) -> list[dict[str, Any]]:
         if not ledger.database.is_sqlite:
             ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
         found.append({"pending": size, "claim_ms": round(timed(ledger) * 1000, 2)})
+    found.append({"customers": DELIVERED_AT_ONCE} | costs(ledger))
     ledger.close()
     return found
 

@@ -24,7 +24,6 @@ from sqlalchemy import (
     any_,
     collate,
     func,
-    literal_column,
     select,
     text,
 )
@@ -36,12 +35,15 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from consent.ledger.dialects import Dialect, Read
 from consent.ledger.dialects.pool import ONE_VIEW, READ_ONLY, open_engine
-from consent.ledger.dialects.statements import Among, Bulk, Held, Row, UpdateEach, side_by_side
+from consent.ledger.dialects.statements import Among, Bulk, Held, Row, UpdateEach, plain_rows, side_by_side
 
 T = TypeVar("T")
 
 _PASSING = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
 _REFUSED = ("22", "54")  # classes: data exceptions (a NUL, a number too great), limits (a text too long for an index)
+
+_NUMBER = "CAST(CAST(pg_current_xact_id() AS text) AS bigint)"
+"""The transaction's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class PostgreSQLBulk(Bulk):
 
     upsert = staticmethod(insert)
     hashes_groups = True
+    entry = _NUMBER
 
     def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row], conflict: str = "") -> int:
         """COPY many rows, by way of a table of this transaction's own if some may be there: faster than executemany."""
@@ -121,10 +124,6 @@ class PostgreSQLBulk(Bulk):
         """Compare bytes: by the rules of a language, each text would be turned into small letters first."""
         return collate(column, "C").ilike(pattern) if has_letters else collate(column, "C").like(pattern)
 
-    def own_entry(self) -> int:
-        """Return the transaction's number."""
-        return self.tx.execute(select(_NUMBER)).scalar_one()
-
     def _notice_growth(self, table: Table, rows: int) -> None:
         """Analyse a table that is believed to be smaller than what has just been put there.
 
@@ -161,13 +160,13 @@ class PostgreSQL(Dialect):
     def begin_writing(self, tx: Connection, *, checked: bool) -> tuple[int | None, str | None]:
         """Do all of it in one statement, and so one round trip."""
         if not checked:
-            return tx.execute(select(_NUMBER)).scalar_one(), None
-        number, revision, *_ = tx.execute(_BEGIN).one()
+            return tx.exec_driver_sql(f"SELECT {_NUMBER}").scalar_one(), None
+        [(number, revision, _)] = plain_rows(tx.exec_driver_sql(_BEGIN))
         return number, revision
 
     def look_up_by_key(self, tx: Connection) -> None:
         """Switch off what reads whole tables."""
-        tx.execute(select(*_BY_KEY))
+        tx.exec_driver_sql(f"SELECT {_BY_KEY}")
 
     @contextmanager
     def time_limit(self, tx: Connection, seconds: float) -> Iterator[None]:
@@ -207,13 +206,9 @@ DIALECT = PostgreSQL()
 
 _WAYS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_material", "jit")
 # Before version 18 a way that is switched off still has its price, which would set off the compiler of PostgreSQL.
-_BY_KEY = (
-    *(func.set_config(name, "off", True) for name in _WAYS),  # noqa: FBT003 - until the transaction ends
-    func.set_config("plan_cache_mode", "force_custom_plan", True),  # noqa: FBT003
-)
-_NUMBER: ColumnElement[int] = literal_column("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
-_REVISION: ColumnElement[str] = literal_column("(SELECT version_num FROM alembic_version)")
-_BEGIN = select(_NUMBER, _REVISION, *_BY_KEY)
+_BY_KEY = " || ".join(f"set_config('{name}', 'off', true)" for name in _WAYS)  # until the transaction ends
+_BY_KEY += " || set_config('plan_cache_mode', 'force_custom_plan', true)"
+_BEGIN = f"SELECT {_NUMBER}, (SELECT version_num FROM alembic_version), {_BY_KEY}"  # noqa: S608 - words of our own
 _TRANSACTION_STATUS = text("SELECT pg_xact_status(CAST(CAST(:number AS text) AS xid8))")
 _NOTICED_FROM = 500
 # As its planner does: rows for each page when it looked last, times the pages that there are now.

@@ -42,6 +42,7 @@ Held = tuple[int, Any, Any, Any, Any]
 """A target's number, and of one of its slots `newest_at`, `newest_action`, `newest_key` and `confirmed`."""
 
 T = TypeVar("T")
+Writing = TypeVar("Writing", Insert, Update)
 
 
 class Among(FunctionElement[bool]):
@@ -128,6 +129,9 @@ class Bulk(ABC):
     hashes_groups: ClassVar[bool]
     """Whether GROUP BY keeps a sum for each group on one walk; otherwise all rows are sorted for it."""
 
+    entry: ClassVar[str]
+    """SQL of the number under which a transaction adds to counts that others add to at the same time."""
+
     @abstractmethod
     def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row], conflict: str = "") -> int:
         """Insert rows, of which none can be there yet unless `conflict` (ON CONFLICT …) is given; return how many."""
@@ -197,10 +201,6 @@ class Bulk(ABC):
         Unless the pattern `has_letters` whose case may differ, it need not be looked at.
         """
 
-    @abstractmethod
-    def own_entry(self) -> int:
-        """Return the number under which this transaction adds to counts that others add to at the same time."""
-
     def _notice_growth(self, table: Table, rows: int) -> None:  # noqa: B027 - one has no such need
         """Let the planner know of many rows that were just put into a table."""
 
@@ -222,13 +222,18 @@ def side_by_side(found: list[Row], count: int) -> list[Held | None]:
     return held
 
 
-def write_whole(tx: Connection, statement: Insert | Update) -> list[Row]:
-    """Write many rows, and return those that the statement returns.
-
-    If it fails half way, it ends the transaction: so SQLite need not keep each page as it was. Not for savepoints.
-    """
-    result = tx.execute(statement.prefix_with("OR ROLLBACK", dialect="sqlite"))
+def write_whole(tx: Connection, statement: Writing) -> list[Row]:
+    """Write many rows `as_whole`, and return those that the statement returns."""
+    result = tx.execute(as_whole(statement))
     return plain_rows(result) if result.returns_rows else []
+
+
+def as_whole(statement: Writing) -> Writing:
+    """Return a statement that ends the transaction if it fails half way; not for savepoints.
+
+    So SQLite need not keep each page as it was.
+    """
+    return statement.prefix_with("OR ROLLBACK", dialect="sqlite")
 
 
 def first_change(tx: Connection, import_id: str, after: int, *which: ColumnElement[bool]) -> int | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import orjson
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from consent.change import Bucket
 from consent.ledger.database import LedgerPart
@@ -63,8 +63,7 @@ class Breakers(LedgerPart):
 
     def health_of(self, name: str) -> BucketHealth:
         """Return how the bucket of this name (`str(bucket)`) is; one that was never used is well."""
-        query = select(circuit_breakers).where(circuit_breakers.c.name == name)
-        row = self.database.read(lambda tx: tx.execute(query).first())
+        row = self.database.read(lambda tx: tx.execute(_BY_NAME, {"which": name}).first())
         return BucketHealth(name) if row is None else _health(row)
 
     def all_health(self) -> list[BucketHealth]:
@@ -173,9 +172,13 @@ class Trip:
     counts: bool = True
 
 
+_BY_NAME = select(circuit_breakers).where(circuit_breakers.c.name == bindparam("which"))
+_LOCKED = _BY_NAME.with_for_update()
+
+
 def _locked(tx: Connection, name: str) -> Row[tuple[object, ...]]:
     bulk(tx).insert(circuit_breakers, ("name", "breaker"), [(name, Breaker.CLOSED.value)], NEW)
-    return tx.execute(select(circuit_breakers).where(circuit_breakers.c.name == name).with_for_update()).one()
+    return tx.execute(_LOCKED, {"which": name}).one()
 
 
 def _is_as(row: Row[tuple[object, ...]], before: BucketHealth) -> bool:

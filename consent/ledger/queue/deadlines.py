@@ -14,19 +14,23 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Select,
     SmallInteger,
     Table,
     Text,
+    TextClause,
     delete,
     func,
     insert,
+    literal_column,
     or_,
     select,
     text,
@@ -202,36 +206,37 @@ def _add(tx: Connection, table: Table, keys: Sequence[Column[Any]], rows: Sequen
     """Insert sums as rows of this transaction."""
     *_, amount = table.c
     names = [*(column.name for column in keys), amount.name]
-    entry = bulk(tx).own_entry()
     if rows:
-        tx.execute(insert(table), [dict(zip(names, row, strict=True)) | {"entry": entry} for row in rows])
+        entry: ColumnElement[int] = literal_column(bulk(tx).entry)
+        tx.execute(insert(table).values(entry=entry), [dict(zip(names, row, strict=True)) for row in rows])
 
 
-Timed = tuple[int | None, str | None, int, int]
-"""Of a change that was settled: when it is due (None: it has no deadline), by which rule, effective, recorded."""
+def note_settled(tx: Connection, connection: str, settled: Iterable[Sequence[Any]], now: int) -> None:
+    """Count opt-outs that the provider holds from now on, as in time or late; to be called in the same transaction.
 
-
-def note_settled(tx: Connection, connection: str, settled: Iterable[Timed], now: int) -> None:
-    """Count opt-outs that the provider holds from now on, as in time or late; to be called in the same transaction."""
-    counted: Counter[tuple[str, str, int]] = Counter()
+    Of each change it takes when it is due (None: it has no deadline), by which rule, effective, and recorded.
+    """
+    lengths: defaultdict[tuple[str, str, int], int] = defaultdict(int)
     for due_at, rule, effective_at, recorded_at in settled:
         if due_at is None or rule is None:
             continue
         outcome = HISTORIC if rule == HISTORIC else MET if now <= due_at else LATE
-        start = recorded_at if rule == HISTORIC else min(effective_at, recorded_at)
-        counted[rule, outcome, min(_LONGEST, (max(0, now - start) // _MINUTE).bit_length())] += 1
+        start = recorded_at if rule == HISTORIC or recorded_at < effective_at else effective_at
+        length = ((now - start) // _MINUTE).bit_length() if start < now else 0
+        lengths[rule, outcome, min(_LONGEST, length)] += 1
     rows = [
         {"day": now // _DAY, "whose": connection, "rule": rule, "outcome": outcome, "length": length, "more": more}
-        for (rule, outcome, length), more in sorted(counted.items())
+        for (rule, outcome, length), more in sorted(lengths.items())
     ]
-    if rows:
-        entry = bulk(tx).own_entry()
-        tx.execute(_NOTED, [row | {"entry": entry} for row in rows])
+    for row in rows:  # one or two: executemany takes longer to begin
+        tx.execute(_noted(bulk(tx).entry), row)
 
 
-_NOTED = text(
-    "INSERT INTO deadline_days (day, connection, rule, outcome, length, entry, changes) "
-    "VALUES (:day, :whose, :rule, :outcome, :length, :entry, :more) "
-    "ON CONFLICT (day, connection, rule, outcome, length, entry) "
-    "DO UPDATE SET changes = deadline_days.changes + excluded.changes"
-)
+@cache
+def _noted(entry: str) -> TextClause:
+    return text(
+        "INSERT INTO deadline_days (day, connection, rule, outcome, length, entry, changes) "  # noqa: S608
+        f"VALUES (:day, :whose, :rule, :outcome, :length, {entry}, :more) "
+        "ON CONFLICT (day, connection, rule, outcome, length, entry) "
+        "DO UPDATE SET changes = deadline_days.changes + excluded.changes"
+    )

@@ -168,9 +168,8 @@ _RIPE = (
     .limit(_PROMOTED_AT_ONCE)
     .with_for_update(skip_locked=True)
 )
-_ENQUEUE = (
-    update(customer_tasks).where(among_given(customer_tasks.c.target_id, "numbers")).values(waiting=1, lease_token=None)
-)
+_GIVEN = among_given(customer_tasks.c.target_id, "numbers")
+_ENQUEUE = update(customer_tasks).where(_GIVEN).values(waiting=1, lease_token=None)
 
 
 def return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: set[int], now: int) -> None:
@@ -178,9 +177,12 @@ def return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: set
     left = left_of(tx, [one.task.target_id for one in settlements], settled)
     done = [one.task.target_id for one in settlements if one.task.target_id not in left]
     for some in portions(done):
-        tx.execute(delete(customer_tasks).where(among(customer_tasks.c.target_id, some)))
+        tx.execute(_DONE, {"numbers": number_list(some)})
     given_back = [_given_back(one, left[one.task.target_id], now) for one in settlements if one.task.target_id in left]
     bulk(tx).update_each(_GIVE_BACK, given_back)
+
+
+_DONE = delete(customer_tasks).where(_GIVEN)
 
 
 def withhold_optins(tx: Connection, tasks: Sequence[CustomerTask], now: int) -> list[CustomerTask]:
@@ -226,20 +228,23 @@ _Left = tuple[int, int, int, str]
 
 def left_of(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[int, list[_Left]]:
     """Return what is still to be delivered to these targets, and how urgent it is; mostly that is nothing."""
-    newest = select(slots.c.newest_id)
     found = [
         number
         for some in portions(numbers)
-        for (number,) in plain_rows(tx.execute(newest.where(among(slots.c.target_id, some))))
+        for (number,) in plain_rows(tx.execute(_NEWEST, {"numbers": number_list(some)}))
         if number not in settled
     ]
     left: dict[int, list[_Left]] = defaultdict(list)
-    facts = select(changes.c.target_id, changes.c.id, lane_term, deadline_term, rule_term)
     for some in portions(found):
-        query = facts.where(among(changes.c.id, some), changes.c.state == State.PENDING.value)
-        for whose, *change in plain_rows(tx.execute(query)):
+        for whose, *change in plain_rows(tx.execute(_PENDING, {"numbers": number_list(some)})):
             left[whose].append((change[0], change[1], change[2], change[3]))
     return left
+
+
+_NEWEST = select(slots.c.newest_id).where(among_given(slots.c.target_id, "numbers"))
+_PENDING = select(changes.c.target_id, changes.c.id, lane_term, deadline_term, rule_term).where(
+    among_given(changes.c.id, "numbers"), changes.c.state == State.PENDING.value
+)
 
 
 def _given_back(one: Settlement, left: Sequence[_Left], now: int) -> dict[str, Any]:

@@ -6,18 +6,28 @@ nothing but its attempts, and the target's newest changes are delivered again.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock
-from consent.ledger.dialects.statements import NEW, UpdateEach, among, bulk, portions, write_whole
+from consent.ledger.dialects.statements import (
+    NEW,
+    UpdateEach,
+    among,
+    among_given,
+    as_whole,
+    bulk,
+    number_list,
+    plain_rows,
+    portions,
+)
 from consent.ledger.queue.deadlines import note_settled
 from consent.ledger.queue.enqueue import enqueue_changes, return_tasks
 from consent.ledger.queue.in_doubt import note_in_doubt
@@ -48,12 +58,13 @@ class Settlements(LedgerPart):
             lock = MergeLock.acquire(tx) if alone else None
             held, connection = _held(tx, token, settlements)
             kept = [one for one in settlements if one.task.target_id in held]
+            sure = [one for one in kept if not held[one.task.target_id]]
             lost = [one for one in settlements if one.task.target_id not in held]
             called = [one for one in lost if one.attempts]
             if called and lock is None:
                 return None
             _write_attempts(tx, settlements)
-            settled = _write_outcomes(tx, [one for one in kept if not held[one.task.target_id]], connection, now)
+            settled = _write_outcomes(tx, sure, connection, now)
             return_tasks(tx, kept, settled, now)
             if lock is not None and called:
                 _resend_newest(lock, called, now)
@@ -61,7 +72,7 @@ class Settlements(LedgerPart):
             if self.database.is_sqlite:
                 bulk(tx).update_each(_CALLS, _calls(settlements))
             if fuse is not None:
-                count_failures(tx, fuse, [one for one in kept if not held[one.task.target_id]], now)
+                count_failures(tx, fuse, sure, now)
             return len(lost)
 
         # What is being merged must not be revived or become due meanwhile: the MergeLock comes before all other locks.
@@ -92,12 +103,17 @@ def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> tupl
 
     The other value is the connection, which is the same of all that are under one lease.
     """
-    numbers = [one.task.target_id for one in settlements]
-    query = select(customer_tasks.c.target_id, customer_tasks.c.resend, customer_tasks.c.connection).where(
-        among(customer_tasks.c.target_id, numbers), customer_tasks.c.lease_token == token
-    )
-    rows = tx.execute(query.order_by(customer_tasks.c.target_id).with_for_update()).all()
-    return {whose: bool(again) for whose, again, _ in rows}, rows[0].connection if rows else ""
+    numbers = number_list([one.task.target_id for one in settlements])
+    rows = plain_rows(tx.execute(_HELD, {"numbers": numbers, "token": token}))
+    return {whose: bool(again) for whose, again, _ in rows}, rows[0][2] if rows else ""
+
+
+_HELD = (
+    select(customer_tasks.c.target_id, customer_tasks.c.resend, customer_tasks.c.connection)
+    .where(among_given(customer_tasks.c.target_id, "numbers"), customer_tasks.c.lease_token == bindparam("token"))
+    .order_by(customer_tasks.c.target_id)
+    .with_for_update()
+)
 
 
 def _write_attempts(tx: Connection, settlements: Iterable[Settlement]) -> None:
@@ -112,46 +128,52 @@ def _write_attempts(tx: Connection, settlements: Iterable[Settlement]) -> None:
 
 def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], connection: str, now: int) -> set[int]:
     """Write down what became of each change; return those that are settled for good."""
-    settled: dict[str, list[int]] = defaultdict(list)
+    settled: dict[State, list[int]] = {State.APPLIED: [], State.UNCHANGED: []}
+    applied, unchanged = settled.values()
     dead: list[dict[str, Any]] = []
     later: list[dict[str, Any]] = []
     confirmed: list[dict[str, Any]] = []
     for one in settlements:
+        taken: list[ClaimedChange] = []
         for change in one.task.changes:
             match one.outcomes.get(change.id):
                 case Applied():
-                    settled[State.APPLIED].append(change.id)
-                    confirmed += _confirmed(one, change, now)
+                    applied.append(change.id)
+                    taken.append(change)
                 case Unchanged():
-                    settled[State.UNCHANGED].append(change.id)
-                    confirmed += _confirmed(one, change, now)
+                    unchanged.append(change.id)
+                    taken.append(change)
                 case PermanentFailure(code, reason):
                     dead.append({"which": change.id, "code": code, "reason": reason, "now": now})
                 case Retry(code, reason, counts):
                     later.append({"which": change.id, "code": code, "reason": reason, "more": int(counts)})
                 case None:
                     pass
+        confirmed += _confirmed(one, taken, now)
     _close(tx, settled, connection, now)
     _bury(tx, dead, now)
     bulk(tx).update_each(_PUT_OFF, later)
-    bulk(tx).update_each(_CONFIRM, sorted(confirmed, key=lambda row: (row["whose"], row["which"])))
-    return {*chain.from_iterable(settled.values()), *(row["which"] for row in dead)}
+    bulk(tx).update_each(_CONFIRM, sorted(confirmed, key=itemgetter("whose", "which")))
+    return {*applied, *unchanged, *(row["which"] for row in dead)}
 
 
-def _close(tx: Connection, settled: Mapping[str, Sequence[int]], connection: str, now: int) -> None:
+def _close(tx: Connection, settled: Mapping[State, Sequence[int]], connection: str, now: int) -> None:
     """Settle those that are pending, and note which these were: newer changes may have superseded others meanwhile."""
-    counted = changes.c.attempts + 1
     for state, ids in settled.items():
-        values = {"state": state, "settled_at": now, "attempts": counted, "code": None, "reason": None}
         for some in portions(ids):
-            pending = (among(changes.c.id, some), changes.c.state == State.PENDING.value)
-            done = update(changes).where(*pending).values(**values)
-            rows = write_whole(tx, done.returning(changes.c.id, *_TIMED))
-            note_state(tx, State(state), [row[0] for row in rows], now)
-            note_settled(tx, connection, (row[1:] for row in rows), now)
+            facts = {"numbers": number_list(some), "became": state.value, "now": now}
+            rows = plain_rows(tx.execute(_CLOSE, facts))
+            note_state(tx, state, [number for number, *_ in rows], now)
+            note_settled(tx, connection, [timed for _, *timed in rows], now)
 
 
-_TIMED = (changes.c.due_at, changes.c.rule, changes.c.effective_at, changes.c.recorded_at)
+_CLOSE = as_whole(
+    update(changes)
+    .where(among_given(changes.c.id, "numbers"), changes.c.state == State.PENDING.value)
+    .values(state=bindparam("became"), settled_at=bindparam("now"), attempts=changes.c.attempts + 1)
+    .values(code=None, reason=None)
+    .returning(changes.c.id, changes.c.due_at, changes.c.rule, changes.c.effective_at, changes.c.recorded_at)
+)
 
 
 def _bury(tx: Connection, dead: Sequence[dict[str, Any]], now: int) -> None:
@@ -169,11 +191,18 @@ def _note_in_doubt(tx: Connection, settlements: Sequence[Settlement], now: int) 
         note_in_doubt(tx, in_doubt)
 
 
-def _confirmed(one: Settlement, change: ClaimedChange, now: int) -> list[dict[str, Any]]:
+def _confirmed(one: Settlement, taken: Sequence[ClaimedChange], now: int) -> list[dict[str, Any]]:
     """Say what is confirmed, and when: as the last call for it began, for what came meanwhile it cannot know."""
-    since = max((made.at for made in one.attempts if change.id in made.change_ids), default=now)
-    row = {"whose": one.task.target_id, "which": change.slot, "what": change.says, "since": min(since, now)}
-    return [row] if change.confirms else []
+    began: dict[int, int] = {}
+    for made in one.attempts:
+        for number in made.change_ids:
+            began[number] = max(made.at, began.get(number, made.at))
+    whose = one.task.target_id
+    return [
+        {"whose": whose, "which": change.slot, "what": change.says, "since": min(began.get(change.id, now), now)}
+        for change in taken
+        if change.confirms
+    ]
 
 
 _CONFIRM = UpdateEach(
@@ -231,12 +260,13 @@ def _touched(tx: Connection, one: Settlement) -> set[str]:
 
 
 def _calls(settlements: Sequence[Settlement]) -> list[dict[str, Any]]:
-    calls: Counter[str] = Counter()
+    calls: defaultdict[str, int] = defaultdict(int)
     for one in settlements:
         imported = {change.id: change.import_id for change in one.task.changes}
         for attempt in one.attempts:
             if attempt.counts:
-                calls.update({imported[change_id] for change_id in attempt.change_ids if change_id in imported})
+                for import_id in {imported[number] for number in attempt.change_ids if number in imported}:
+                    calls[import_id] += 1
     return [{"which": import_id, "more": more} for import_id, more in sorted(calls.items())]
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
+    bindparam,
     func,
     literal,
     literal_column,
@@ -33,7 +34,7 @@ from sqlalchemy import (
 
 from consent.change import Action, Bucket
 from consent.guards.fuse import FuseRules, FuseState
-from consent.ledger.dialects.statements import NEW, bulk
+from consent.ledger.dialects.statements import NEW, bulk, plain_rows
 from consent.ledger.queue.enqueue import hold
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask, Settlement
 from consent.ledger.review.guard_checks import OPTRELAY, note_decision
@@ -91,10 +92,8 @@ def count_failures(tx: Connection, counter: FuseCounter, settlements: Sequence[S
     name, rules = str(counter.bucket), counter.rules
     if not (rules.in_a_row or rules.share_from):
         return
-    failed = any(isinstance(one, PermanentFailure) for each in settlements for one in each.outcomes.values())
-    counted = fuses.c.alike.is_not(None) | fuses.c.failed.is_not(None)
-    mine = select(fuses.c.origin).where(fuses.c.name == name, fuses.c.state.in_(("closed", "optouts")), counted)
-    if not failed and tx.execute(mine.limit(1)).first() is None:
+    failed = PermanentFailure in {type(one) for each in settlements for one in each.outcomes.values()}
+    if not failed and tx.execute(_COUNTING, {"bucket": name}).first() is None:
         return
     found = _answers(settlements)
     by_origin: dict[str, list[_Answered]] = defaultdict(list)
@@ -109,6 +108,11 @@ def count_failures(tx: Connection, counter: FuseCounter, settlements: Sequence[S
             _begin(tx, name, origin, kind, title, import_id, now)
         _count(tx, counter, origin, by_origin[origin], now)
 
+
+_IS_OF_BUCKET = fuses.c.name == bindparam("bucket")
+_COUNTED = fuses.c.alike.is_not(None) | fuses.c.failed.is_not(None)
+_OPEN = fuses.c.state.in_((FuseState.CLOSED.value, FuseState.OPTOUTS.value))
+_COUNTING = select(fuses.c.origin).where(_IS_OF_BUCKET, _OPEN, _COUNTED).limit(1)
 
 _Answered = tuple[int, PermanentFailure | None]
 """A target whose change was settled, and why if it is a dead letter."""
@@ -154,7 +158,7 @@ def _count(tx: Connection, counter: FuseCounter, origin: str, answers: Sequence[
         return
     counts = _Counts.of(row)
     failure = counts.add(answers, counter.rules, windowed=row.kind == SOURCE)
-    reason = _in_a_row(counts) if failure is not None else None
+    reason = f"{len(counts.alike)} customers in a row" if failure is not None else None
     if failure is None and (failure := counts.commonest(counter.rules)) is not None:
         if row.kind == IMPORT:
             counts.served = max(counts.served, _served(tx, counter, origin, counts, failure.code))
@@ -225,10 +229,6 @@ class _Counts:
         return {"alike": alike, "failed": failed, "served": self.served}
 
 
-def _in_a_row(counts: _Counts) -> str:
-    return f"{len(counts.alike)} customers in a row"
-
-
 def _served(tx: Connection, counter: FuseCounter, import_id: str, counts: _Counts, code: str) -> int:
     """Return how many changes of an import were taken in a bucket: counted no further than it matters.
 
@@ -280,10 +280,12 @@ class Stops:
 
 def stops_of(tx: Connection, bucket: Bucket) -> Stops | None:
     """Return what fuses hold in a bucket, None if that is nothing; no fuse is reset until this transaction ends."""
-    held = select(fuses.c.origin, fuses.c.state).where(fuses.c.name == str(bucket), fuses.c.state.in_(STOPS))
-    held = held.order_by(fuses.c.origin)  # as settlements lock them
-    found = {origin: FuseState(state) for origin, state in tx.execute(held.with_for_update(read=True))}
+    found = {origin: FuseState(state) for origin, state in plain_rows(tx.execute(_STOPPING, {"bucket": str(bucket)}))}
     return Stops(found) if found else None
+
+
+_STOPPING = select(fuses.c.origin, fuses.c.state).where(_IS_OF_BUCKET, fuses.c.state.in_(STOPS))
+_STOPPING = _STOPPING.order_by(fuses.c.origin).with_for_update(read=True)  # in the order in which settlements lock them
 
 
 def _without(task: CustomerTask, left: tuple[ClaimedChange, ...]) -> CustomerTask:

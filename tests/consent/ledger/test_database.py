@@ -1,4 +1,7 @@
-"""One engine a process: whichever thread comes first, none is left open and forgotten."""
+"""One engine a process: whichever thread comes first, none is left open and forgotten.
+
+Connections to PostgreSQL that end while no process uses them are not used again.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import URL, Engine, select, update
+from sqlalchemy import URL, Engine, create_engine, select, text, update
 
 from consent.errors import LedgerRefused
 from consent.ledger import database as databases
@@ -84,3 +87,60 @@ def test_what_no_database_can_be_asked_for_is_refused(ledger: Ledger) -> None:
     for ask in (ledger.review.held_import, ledger.queries.report, ledger.review.plan_undo):
         with pytest.raises(LedgerRefused):
             ask("\ud800")
+
+
+_ASKED = text("SELECT pg_backend_pid()")
+
+
+@pytest.fixture
+def server(ledger_url: str):
+    """A ledger's database on a server."""
+    found = Database(ledger_url)
+    if found.is_sqlite:
+        pytest.skip("SQLite has no server")
+    yield found
+    found.close()
+
+
+def backend(database: Database) -> int:
+    """Return which process of the server serves this one."""
+    return database.read(lambda tx: tx.execute(_ASKED).scalar_one())
+
+
+def end(database: Database, number: int) -> None:
+    """End a process of the server, as an operator does or a restart, and wait until it is gone."""
+    other = create_engine(database.url)
+    with other.connect() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(:number, 10000)"), {"number": number})
+    other.dispose()
+
+
+def test_a_connection_that_the_server_has_just_ended_is_not_used(server: Database) -> None:
+    """It was used a moment ago, so it was not asked whether it lives: the read failed, and the page showed an error."""
+    first = backend(server)
+    assert backend(server) == first
+    end(server, first)
+
+    assert backend(server) != first
+
+
+def test_a_connection_that_was_idle_for_long_is_asked_first(server: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall forgets it without a word; nothing can be read from it, and still another one is taken."""
+    first = backend(server)
+    end(server, first)
+    monkeypatch.setattr("consent.ledger.dialects.pool._BELIEVED_SECONDS", 0.0)
+    monkeypatch.setattr("consent.ledger.dialects.pool._can_be_read", lambda _connection: False)
+
+    assert backend(server) != first
+
+
+def test_a_read_sees_one_moment_and_a_write_what_is_committed(server: Database) -> None:
+    """Both use the same connection, one after the other: what it may see is set for each."""
+    level = text("SHOW transaction_isolation")
+
+    for _ in range(2):
+        assert server.read(lambda tx: tx.execute(level).scalar()) == "repeatable read"
+        assert server.write(lambda tx: tx.execute(level).scalar()) == "read committed"
+    with server.engine.connect() as connection:
+        assert connection.execute(select(info).limit(1)).first() is not None
+        assert connection.execute(level).scalar() == "read committed"
