@@ -94,7 +94,8 @@ class ConcurrentCalls:
                         limit.release()
                         continue
                     self._running += 1
-                    group.create_task(self._use_place(self._next_series()))
+                    lane = group.create_task(self._use_place(*self._next_series()))
+                    lane.add_done_callback(self._leave_place)
         finally:
             self.ended.set()
 
@@ -121,25 +122,30 @@ class ConcurrentCalls:
         self._without_permit += 1
         return self._waiting.popleft()
 
-    async def _use_place(self, first: tuple[Series, ClaimedBatch]) -> None:
-        """Send a series, and then further ones in its place: to begin each anew would wake the event loop twice."""
-        limit = self.context.concurrency
-        try:
-            await self._send_series(*first)
-            while self._may_begin() and limit.may_keep(asks=self._asks):
-                await self._send_series(*self._next_series())
-        finally:
-            self._running -= 1
-            limit.release()
-            self._news.set()
+    async def _use_place(self, series: Series, batch: ClaimedBatch) -> None:
+        """Send a series, and then further ones in its place: to begin each anew would wake the event loop twice.
 
-    async def _send_series(self, series: Series, batch: ClaimedBatch) -> None:
+        Not after one for which no call was made: where hundreds may not be sent any more, others wait for the loop.
+        """
+        while await self._send_series(series, batch):
+            if not (self._may_begin() and self.context.concurrency.may_keep(asks=self._asks)):
+                return
+            series, batch = self._next_series()
+
+    def _leave_place(self, _: object) -> None:
+        """Give a place back once its task is over: one that is cancelled before it has begun runs no `finally`."""
+        self._running -= 1
+        self.context.concurrency.release()
+        self._news.set()
+
+    async def _send_series(self, series: Series, batch: ClaimedBatch) -> bool:
+        """Send the requests of a series one after the other; return whether any call was made."""
         found = {task.target_id: TaskResult.of(task, batch.plan) for request in series for task in request.tasks}
         requests = deque(series)
         try:
             if self.fuses.holds(series[0]):
                 self._has_permit()
-                return
+                return False
             while requests and (answer := await self._send(requests[0], found, batch.deadline)) is not None:
                 requests.popleft()
                 if any(one.in_doubt or one.suspicion is not None for one in found.values()):
@@ -147,6 +153,7 @@ class ConcurrentCalls:
                 requests.extendleft(reversed(answer.further))
                 self._without_permit += bool(requests)
             await self._look_for_a_witness(found, batch.deadline)
+            return any(one.attempts for one in found.values())
         finally:
             for delivered in found.values():
                 self._report(delivered)

@@ -80,29 +80,32 @@ class ConcurrencyLimit:
         return max(PREPARING, int(self.limit) // 4)
 
     async def acquire(self) -> None:
-        """Wait until one more call may be under way."""
-        while self.in_use >= max(1, int(self.limit)):
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._wake()
-                raise
-        self.in_use += 1
+        """Wait until one more call may be under way; who came first goes first."""
+        if not self._waiting and self.in_use < self._places:
+            self.in_use += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it has got its place already
+                self.release()
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+            raise
 
     def may_keep(self, *, asks: bool) -> bool:
         """Say whether who made a call may make another one in its place: it fits, and no one else waits for it.
 
         `asks` says that who wants to know waits for one more place, too.
         """
-        return self.in_use <= max(1, int(self.limit)) and len(self._waiting) <= asks
+        return self.in_use <= self._places and len(self._waiting) <= asks
 
     def release(self) -> None:
         """Let another call begin."""
         self.in_use -= 1
-        self._wake()
+        self._hand_over()
 
     @contextmanager
     def call(self) -> Iterator[CallUnderWay]:
@@ -138,8 +141,7 @@ class ConcurrencyLimit:
             self._changed = now
         self._latencies.clear()
         self._failed, self._peak, self._began = 0, self.calling, now
-        for _ in range(int(self.limit) - int(before)):
-            self._wake()
+        self._hand_over()
 
     def _judge(self, failing: float, now: float) -> None:
         more = failing - self.failing
@@ -203,9 +205,14 @@ class ConcurrencyLimit:
             return
         self.limit *= max(0.5, _NEAR * self.floor / median)
 
-    def _wake(self) -> None:
-        while self._waiting:
+    @property
+    def _places(self) -> int:
+        return max(1, int(self.limit))
+
+    def _hand_over(self) -> None:
+        """Give free places to those who wait: left open, another task could take them before those wake up."""
+        while self._waiting and self.in_use < self._places:
             turn = self._waiting.popleft()
-            if not turn.done():
+            if not turn.done():  # one that was given up, and does not know yet
+                self.in_use += 1
                 turn.set_result(None)
-                return

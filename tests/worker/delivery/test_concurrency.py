@@ -155,3 +155,48 @@ def test_a_place_is_kept_until_someone_else_waits_for_it() -> None:
         assert not limit.may_keep(asks=False)
 
     asyncio.run(story())
+
+
+def test_no_one_overtakes_who_waits() -> None:
+    """A place that becomes free belongs to who has waited for it longest, even if another asks just before."""
+
+    async def story() -> None:
+        limit, order = ConcurrencyLimit(1), []
+
+        async def use(name: str) -> None:
+            await limit.acquire()
+            order.append(name)
+
+        await limit.acquire()
+        waiting = [asyncio.create_task(use(name)) for name in ("first", "second")]
+        await asyncio.sleep(0)
+        late = asyncio.create_task(use("late"))  # it comes before the first one wakes up
+        limit.release()
+        await asyncio.sleep(0)
+        for _ in waiting:
+            limit.release()
+            await asyncio.sleep(0)
+        await asyncio.wait_for(late, 1)
+        assert (order, limit.in_use) == (["first", "second", "late"], 1)
+
+    asyncio.run(story())
+
+
+def test_a_place_that_was_handed_over_to_one_who_gave_up_goes_to_the_next() -> None:
+    """Who is cancelled at the moment at which a place is handed over takes none with it, and nor does one before it."""
+
+    async def story() -> None:
+        limit = ConcurrencyLimit(1)
+        await limit.acquire()
+        first, second, third = (asyncio.create_task(limit.acquire()) for _ in range(3))
+        await asyncio.sleep(0)
+        first.cancel()
+        limit.release()
+        second.cancel()
+        await asyncio.wait([first, second])
+        await asyncio.wait_for(third, 1)
+        limit.release()
+        assert limit.in_use == 0
+        assert limit.may_keep(asks=False)
+
+    asyncio.run(story())

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from consent.errors import LedgerUnavailable
+from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Healthy, Throttled, Unavailable
 from tests.support.company import company
 from tests.support.worker import BUCKET, counts, record, settled, wired
+from worker.bootstrap import WorkerContext
 from worker.delivery import deliver
+from worker.delivery.calls import ClaimedBatch, ConcurrentCalls
+from worker.delivery.concurrency import PREPARING
 from worker.delivery.observations import Observations
+from worker.delivery.permits import Permits
 from worker.process import is_stopping, note_stopping
+from worker.providers.contract import Plan, Request
+from worker.ratelimit.limiter import Reservation
 
 SLOW_SECONDS = 8.0
 
@@ -118,3 +131,57 @@ def test_a_pool_learns_that_its_worker_ends() -> None:
     note_stopping(asked=False)
 
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_delivery_that_fails_keeps_no_place_of_a_call_that_has_not_begun(tmp_path: Path) -> None:
+    """The limit outlives the delivery: a place that was lost would be missing until the process ends."""
+    with company(tmp_path) as shop, wired(shop, tmp_path) as parts:
+
+        def fail(_: object) -> None:
+            calls.add(claimed(1))
+            raise LedgerUnavailable("away")
+
+        calls = calls_of(parts, fail)
+
+        async def story() -> None:
+            calls.add(claimed(1))
+            await calls.run()
+
+        with pytest.raises(ExceptionGroup):
+            parts.loop.run(story(), timeout=10)
+        assert calls.context.concurrency.in_use == 0
+
+
+def test_what_may_not_be_sent_any_more_holds_no_one_up(tmp_path: Path) -> None:
+    """Hundreds wait when a delivery is stopped: the event loop, which others use too, goes on between them."""
+    with company(tmp_path) as shop, wired(shop, tmp_path) as parts:
+        rounds: Counter[int] = Counter()
+        calls, round_ = calls_of(parts, lambda _: rounds.update([round_]), stopped=True), 0
+
+        async def story() -> None:
+            nonlocal round_
+            calls.add(claimed(300))
+            calls.close()
+            running = asyncio.ensure_future(calls.run())
+            while not running.done():
+                round_ += 1
+                await asyncio.sleep(0)
+
+        parts.loop.run(story(), timeout=10)
+        assert rounds.total() == 300
+        assert max(rounds.values()) <= PREPARING
+
+
+def calls_of(parts: WorkerContext, report: Callable[[object], None], *, stopped: bool = False) -> ConcurrentCalls:
+    """The calls of a delivery on their own, without ledger and fuses."""
+    context, aside = parts.bucket_context(BUCKET), SimpleNamespace(holds=lambda _: False, note=lambda _: None)
+    unused: Any = aside
+    permits = Permits(context, lambda: stopped)
+    return ConcurrentCalls(context, permits, Observations(), unused, unused, unused, parts.ledger.now, report)
+
+
+def claimed(count: int) -> ClaimedBatch:
+    """A batch of so many customers, each of which is read."""
+    tasks = [CustomerTask(number, {"user_id": str(number)}, ()) for number in range(1, count + 1)]
+    series = tuple((Request("GET", f"/v2/customers/{one.target_id}", (one,), ()),) for one in tasks)
+    return ClaimedBatch(tasks, Plan(series, {}), Reservation(), time.monotonic() + 60)
