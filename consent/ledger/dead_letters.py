@@ -18,7 +18,7 @@ from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import NEW, among, bulk, plain_numbers, plain_rows, portions
 from consent.ledger.keys import public_id
 from consent.ledger.merge_sql import own_slot
-from consent.ledger.queue.enqueue import enqueue_changes
+from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.queue.outcome_log import note_dead, note_state
 from consent.ledger.queue.tasks import Attempt
 from consent.ledger.schema import attempts, audit_log, changes, dead_letters, imports, slots, targets
@@ -124,7 +124,7 @@ class DeadLetters(LedgerPart):
         """
 
         def work(tx: Connection, some: Sequence[int]) -> dict[int, ReplayEffect]:
-            lock = MergeLock.of_changes(tx, (among(changes.c.id, some),))
+            lock = MergeLock.of_changes(tx, some)
             _refuse_if_gone(tx, ids if whole and some[0] == ids[0] else ())
             effects = _effects_of_replay(tx, _locked(tx, some))
             query = select(changes, slots.c.newest_id).join(slots, own_slot(changes))
@@ -241,7 +241,7 @@ def _revive(lock: MergeLock, rows: Sequence[Row[Any]], now: int) -> None:
         tx.execute(mine.values(state=State.SUPERSEDED.value, superseded_by=row.newest_id))
     note_state(tx, State.PENDING, newest, now)
     note_state(tx, State.SUPERSEDED, [row.id for row in overtaken], now)
-    enqueue_changes(lock, newest, now=now)
+    enqueue(lock, newest, now=now)
 
 
 def _note(tx: Connection, effects: Mapping[int, str], *, who: str, why: str, now: int) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Table, Tex
 
 from consent.change import Action, ConsentChange
 from consent.identifiers.identity import identity_of
-from consent.ledger.dialects.statements import NEW, Row, bulk
+from consent.ledger.dialects.statements import NEW, Row, bulk, plain_rows
 from consent.ledger.schema import Key, metadata, targets
 
 KEY_BYTES = 16
@@ -165,9 +165,12 @@ def is_known_as(key: bytes) -> ColumnElement[bool]:
     )
 
 
+_ANY_ALIAS = select(target_aliases.c.target_id).limit(1)
+
+
 def aliases_of(tx: Connection, keys: Iterable[bytes]) -> list[Row]:
     """Return which of these keys are aliases: the key of the target, and the alias. Few ledgers have any."""
-    if tx.execute(select(target_aliases.c.target_id).limit(1)).first() is None:
+    if tx.execute(_ANY_ALIAS).first() is None:
         return []
     return bulk(tx).select_by_key(_ALIASES, list(keys))
 
@@ -198,15 +201,18 @@ def _destination(value: str) -> str:
 def note_forms(tx: Connection, addresses: Iterable[tuple[str, str]]) -> None:
     """Note the forms of new targets: each a connection, and an address as text. To be called under a RecordingLock."""
     new = {(connection, canonical(form_of(orjson.loads(address)))) for connection, address in addresses}
-    known = {(connection, form) for connection, form in tx.execute(select(address_forms))}
+    known = set(plain_rows(tx.execute(_FORMS)))
     if missing := sorted(new - known):
         bulk(tx).insert(address_forms, ("connection", "form"), missing, NEW)
+
+
+_FORMS = select(address_forms)
 
 
 def known_forms(tx: Connection) -> dict[str, list[Form]]:
     """Return the forms that there are, by connection."""
     found: dict[str, list[Form]] = {}
-    for connection, form in tx.execute(select(address_forms)):
+    for connection, form in plain_rows(tx.execute(_FORMS)):
         found.setdefault(connection, []).append(orjson.loads(form))
     return found
 

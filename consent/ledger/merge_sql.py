@@ -8,43 +8,47 @@ The terms below are said of `changes` or of `noop_changes`, each beside its slot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ColumnElement,
     Connection,
+    Executable,
+    Insert,
     Integer,
     MetaData,
-    Row,
     Table,
+    Update,
     and_,
+    bindparam,
     case,
     delete,
-    false,
     func,
     insert,
     literal_column,
     null,
     or_,
     select,
-    true,
     tuple_,
     update,
 )
 from sqlalchemy.schema import CreateTable
 
-from consent.change import Action, Origin
+from consent.change import Action
 from consent.ledger.dialects.locks import MergeLock
-from consent.ledger.dialects.statements import among, write_whole
-from consent.ledger.queue.enqueue import enqueue_changes
+from consent.ledger.dialects.statements import among, among_given, as_whole, number_list, plain_rows
+from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.queue.inherited_deadlines import inherit_deadlines
 from consent.ledger.queue.outcome_log import note_state
-from consent.ledger.schema import REVISION, changes, slots, targets
+from consent.ledger.reassert_terms import ReassertTerms
+from consent.ledger.schema import REVISION, changes, slots
 from consent.outcome import State
-from consent.reassert import ExportTime, Reassert, ReassertRules
+from consent.reassert import Reassert, ReassertRules
 
 # Written out, and not as parameters, so that two windows with this order are one to the database, and one sort.
 _OPTOUT: ColumnElement[str] = literal_column(f"'{Action.OPTOUT.value}'")
@@ -73,62 +77,6 @@ def own_slot(table: Table) -> ColumnElement[bool]:
     return and_(slots.c.target_id == table.c.target_id, slots.c.slot == table.c.slot)
 
 
-@dataclass(frozen=True, slots=True)
-class ReassertTerms:
-    """Which opt-outs of one import are delivered although the provider is confirmed to hold them.
-
-    `rules` are those of its command or of the settings; `export_time` is the time of its export, if it has one.
-    """
-
-    rules: ReassertRules
-    export_time: ExportTime | None = None
-
-    @property
-    def columns(self) -> dict[str, int | None]:
-        """The columns of an import that keep its export's time, for `reassert_terms`."""
-        first, last = (None, None) if self.export_time is None else self.export_time
-        return {"export_time_from": first, "export_time_to": last}
-
-    def is_fresh(self, table: Table) -> ColumnElement[bool]:
-        """Say that it is fresh (`merge.is_fresh`), by a time that is not the export's."""
-        return and_(self._has_fresh_time(table), ~self._is_exports(table.c.effective_at))
-
-    def is_always_sent(self, table: Table) -> ColumnElement[bool]:
-        """Say that it is an opt-out of a connection whose opt-outs are all sent."""
-        return and_(table.c.action == Action.OPTOUT.value, self._is(Reassert.ALWAYS, table.c.target_id))
-
-    def is_stamped(self, table: Table) -> ColumnElement[bool]:
-        """Say that it would be fresh but for its time, which is the export's."""
-        return and_(self._has_fresh_time(table), self._is_exports(table.c.effective_at))
-
-    def _has_fresh_time(self, table: Table) -> ColumnElement[bool]:
-        own = table.c.own_time == 1
-        if "origin" in table.c:
-            own = or_(own, table.c.origin == Origin.EVENT.value)
-        later = func.coalesce(table.c.effective_at > slots.c.confirmed_at, true())
-        out = table.c.action == Action.OPTOUT.value
-        return and_(out, own, later, ~self._is(Reassert.NEVER, table.c.target_id))
-
-    def _is_exports(self, moment: ColumnElement[int]) -> ColumnElement[bool]:
-        return false() if self.export_time is None else moment.between(self.export_time.first, self.export_time.last)
-
-    def _is(self, way: Reassert, target_id: ColumnElement[int]) -> ColumnElement[bool]:
-        """Say that a target's connection has this way; the target is only asked where connections differ."""
-        others = {name: one for name, one in self.rules.by_connection.items() if one is not self.rules.default}
-        by_default = self.rules.default is way
-        if not others:
-            return true() if by_default else false()
-        connection = select(targets.c.connection).where(targets.c.id == target_id).scalar_subquery()
-        apart = [name for name, one in others.items() if (one is way) is not by_default]
-        return connection.not_in(apart) if by_default else connection.in_(apart)
-
-
-def reassert_terms(row: Row[tuple[object, ...]], rules: ReassertRules) -> ReassertTerms:
-    """Return the terms for an import, a row of `imports`, where the settings have these rules."""
-    found = None if row.export_time_from is None else ExportTime(row.export_time_from, row.export_time_to)
-    return ReassertTerms(rules.overruled_by(row.reassert), found)
-
-
 _FACTS = ("id", "target_id", "slot", "action", "effective_at", "dedupe_key")
 _merging = Table(
     f"merging_{REVISION}",  # behind a pooler, a session with the table of another version may come back
@@ -150,32 +98,66 @@ _merging = Table(
 `over` is the change that the slot's register held; `wins` says that this one is newer, `confirmed` that the provider is
 confirmed to hold what it says. The other three are those of ReassertTerms.
 """
-_first = _merging.c.place == 1
+_first, _several = _merging.c.place == 1, _merging.c.place > 1
+_wins, _loses = and_(_first, _merging.c.wins), and_(_first, ~_merging.c.wins)
 _sent = or_(_merging.c.fresh, _merging.c.always)
+_now = bindparam("now", type_=BigInteger())
+
+_KINDS = {
+    "several": _several,
+    "beginning": and_(_first, _merging.c.over.is_(None)),
+    "overtaking": and_(_wins, _merging.c.over.is_not(None)),
+    "losing": _loses,
+    "unchanged": and_(_wins, _merging.c.confirmed, ~_sent),
+    "stamped": and_(_wins, _merging.c.confirmed, ~_sent, _merging.c.stamped),
+    "spreading": and_(_several, _merging.c.fresh, _merging.c.over.is_not(None)),
+    "resending": and_(_loses, _merging.c.fresh),
+}
+"""What the changes that are merged may be to their slots. Mostly all are of one kind or two, and nothing is done for
+the others: each statement would go through all changes, and for a single event cost as much as for thousands."""
 
 
-def merge_pending(lock: MergeLock, meant: Sequence[ColumnElement[bool]], *, now: int, reassert: ReassertTerms) -> int:
-    """Merge the pending ones of the changes that are meant into the registers of their slots.
+def merge_pending(lock: MergeLock, numbers: Sequence[int], *, now: int, reassert: ReassertTerms) -> int:
+    """Merge the pending ones of the changes with these numbers into the registers of their slots.
 
     Those that stay pending win and must be delivered; the others are superseded or unchanged. Returns how many opt-outs
     are unchanged only because their time is the export's. The lock is to be `MergeLock.of_changes` of these.
     """
-    tx, meant = lock.tx, (*meant, changes.c.state == State.PENDING.value)
-    _rank_and_compare(tx, meant, reassert)
-    _spread_freshness(tx)
-    inherit_deadlines(tx, _merging)
-    _supersede(tx, _merging.c.id, _merging.c.best, _merging.c.place > 1, now)
-    _supersede(tx, _merging.c.id, _merging.c.over, and_(_first, ~_merging.c.wins), now)
-    _supersede(tx, _merging.c.over, _merging.c.id, and_(_first, _merging.c.wins), now)
-    stamped = _leave_unchanged(tx, now)
-    _resend(lock, now)
-    _renew_registers(tx)
-    return stamped
+    tx = lock.tx
+    _rank_and_compare(tx, numbers, reassert)
+    found = _count_kinds(tx)
+    if found["spreading"]:
+        _spread_freshness(tx)
+        found = _count_kinds(tx)
+    if found["several"] or found["overtaking"] or found["losing"]:
+        inherit_deadlines(tx, _merging)
+    for kind, statement, state in _SETTLING:
+        if found[kind] and (rows := plain_rows(tx.execute(statement, {"now": now}))):
+            note_state(tx, state, [number for (number,) in rows], now)
+    if found["resending"]:
+        _resend(lock, now)
+    _renew_registers(tx, found)
+    return found["stamped"]
 
 
-def _rank_and_compare(tx: Connection, meant: Sequence[ColumnElement[bool]], reassert: ReassertTerms) -> None:
-    tx.execute(CreateTable(_merging, if_not_exists=True))
-    tx.execute(delete(_merging))
+def _rank_and_compare(tx: Connection, numbers: Sequence[int], reassert: ReassertTerms) -> None:
+    if (database := tx.dialect.name) not in _CREATE:
+        _CREATE[database] = str(CreateTable(_merging, if_not_exists=True).compile(tx))
+    tx.exec_driver_sql(_CREATE[database])
+    tx.execute(_CLEAR)
+    rules = reassert.rules
+    ranking = _ranking(rules.default, *sorted(rules.by_connection.items()))
+    tx.execute(ranking, {"numbers": number_list(numbers), **reassert.given})
+
+
+_CREATE: dict[str, str] = {}  # by database: SQLAlchemy would compile it anew each time
+_CLEAR = delete(_merging)
+
+
+@lru_cache(maxsize=16)
+def _ranking(default: Reassert, *by_connection: tuple[str, Reassert]) -> Insert:
+    """Return the statement that ranks and compares under these rules; the time of an export is given to it."""
+    reassert = ReassertTerms(ReassertRules(default, dict(by_connection)))
     own = rank(changes.c.effective_at, changes.c.action, changes.c.id)
     newest = rank(slots.c.newest_at, slots.c.newest_action, slots.c.newest_id)
     slot, newest_first = (changes.c.target_id, changes.c.slot), [part.desc() for part in own]
@@ -187,10 +169,25 @@ def _rank_and_compare(tx: Connection, meant: Sequence[ColumnElement[bool]], reas
         func.coalesce(slots.c.confirmed == changes.c.action + changes.c.value, False),
         *(reassert.is_fresh(changes), reassert.is_always_sent(changes), reassert.is_stamped(changes)),
     )
+    meant = (among_given(changes.c.id, "numbers"), changes.c.state == State.PENDING.value)
     # The change that is a slot's newest already was merged before another import took it over.
     new = or_(slots.c.newest_id.is_(None), slots.c.newest_id != changes.c.id)
     found = select(*(changes.c[name] for name in _FACTS), *facts).outerjoin(slots, own_slot(changes))
-    tx.execute(insert(_merging).from_select(list(_merging.c), found.where(*meant, new)))
+    return insert(_merging).from_select(list(_merging.c), found.where(*meant, new))
+
+
+def _count_kinds(tx: Connection) -> Mapping[Any, int]:
+    return tx.execute(_COUNT).mappings().one()
+
+
+_COUNT = select(*(func.count().filter(kind).label(name) for name, kind in _KINDS.items())).select_from(_merging)
+
+
+def _spread_freshness(tx: Connection) -> None:
+    """Let the best change of a slot be sent if it beats a fresh one that says the same: which came first is chance."""
+    beating = tx.execute(select(_merging.c.best).where(_KINDS["spreading"]).distinct()).scalars().all()
+    best = (_first, _merging.c.action == _OPTOUT, among(_merging.c.id, beating))
+    tx.execute(update(_merging).where(*best).values(fresh=True))
 
 
 _is_pending = func.coalesce(changes.c.state, "") == State.PENDING.value
@@ -198,38 +195,30 @@ _is_pending = func.coalesce(changes.c.state, "") == State.PENDING.value
 held), it believes that there is one, and holds each change of the ledger against all that are merged."""
 
 
-def _supersede(
-    tx: Connection, loser: ColumnElement[int], winner: ColumnElement[int], which: ColumnElement[bool], now: int
-) -> None:
-    lost = update(changes).where(changes.c.id == loser, which, _is_pending)
-    done = lost.values(state=State.SUPERSEDED.value, superseded_by=winner, settled_at=now)
-    if rows := write_whole(tx, done.returning(changes.c.id)):
-        note_state(tx, State.SUPERSEDED, [number for (number,) in rows], now)
+def _settling(
+    number: ColumnElement[int], which: ColumnElement[bool], state: State, **more: ColumnElement[int]
+) -> Executable:
+    settled = update(changes).where(changes.c.id == number, which)
+    return as_whole(settled.values(state=state.value, settled_at=_now, **more)).returning(changes.c.id)
 
 
-def _spread_freshness(tx: Connection) -> None:
-    """Let the best change of a slot be sent if it beats a fresh one that says the same: which came first is chance."""
-    fresh = (_merging.c.place > 1, _merging.c.fresh, _merging.c.over.is_not(None))
-    if beating := tx.execute(select(_merging.c.best).where(*fresh).distinct()).scalars().all():
-        best = (_first, _merging.c.action == _OPTOUT, among(_merging.c.id, beating))
-        tx.execute(update(_merging).where(*best).values(fresh=True))
+def _superseding(loser: ColumnElement[int], which: str, *, by: ColumnElement[int]) -> tuple[str, Executable, State]:
+    lost = and_(_KINDS[which], _is_pending)
+    return which, _settling(loser, lost, State.SUPERSEDED, superseded_by=by), State.SUPERSEDED
 
 
-def _leave_unchanged(tx: Connection, now: int) -> int:
-    same = (_first, _merging.c.wins, _merging.c.confirmed, ~_sent)
-    left = update(changes).where(changes.c.id == _merging.c.id, *same)
-    done = left.values(state=State.UNCHANGED.value, settled_at=now)
-    if rows := write_whole(tx, done.returning(changes.c.id)):
-        note_state(tx, State.UNCHANGED, [number for (number,) in rows], now)
-    return tx.execute(select(func.count()).select_from(_merging).where(*same, _merging.c.stamped)).scalar_one()
+_SETTLING = (
+    _superseding(_merging.c.id, "several", by=_merging.c.best),
+    _superseding(_merging.c.id, "losing", by=_merging.c.over),
+    _superseding(_merging.c.over, "overtaking", by=_merging.c.id),
+    ("unchanged", _settling(_merging.c.id, _KINDS["unchanged"], State.UNCHANGED), State.UNCHANGED),
+)
 
 
 def _resend(lock: MergeLock, now: int) -> None:
     """Deliver the newest opt-outs of slots again that were confirmed before an older change which is fresh."""
     tx = lock.tx
-    newer = select(_merging.c.over).where(_first, ~_merging.c.wins, _merging.c.fresh)
-    if not (asked := tx.execute(newer).scalars().all()):
-        return
+    asked = tx.execute(select(_merging.c.over).where(_KINDS["resending"])).scalars().all()
     held = and_(slots.c.newest_id == changes.c.id, own_slot(changes))
     out = (changes.c.action == Action.OPTOUT.value, slots.c.confirmed == changes.c.action + changes.c.value)
     settled = (among(changes.c.id, asked), changes.c.state.in_(SETTLED_WELL))
@@ -238,23 +227,42 @@ def _resend(lock: MergeLock, now: int) -> None:
     tx.execute(revived.values(state=State.PENDING.value, settled_at=None))
     note_state(tx, State.PENDING, again, now)
     tx.execute(update(slots).where(own_slot(_merging), among(slots.c.newest_id, again)).values(**_UNKNOWN))
-    enqueue_changes(lock, again, now=now)
+    enqueue(lock, again, now=now)
 
 
-def _renew_registers(tx: Connection) -> None:
-    """Let the changes that win be the newest of their slots; those of slots without a register begin one.
+_NEWEST = {
+    "newest_id": _merging.c.id,
+    "newest_at": _merging.c.effective_at,
+    "newest_action": _merging.c.action,
+    "newest_key": _merging.c.dedupe_key,
+}
+
+
+def _renew_registers(tx: Connection, found: Mapping[Any, int]) -> None:
+    for kind, statement in _RENEWING:
+        if found[kind]:
+            tx.execute(statement)
+
+
+def _renewal() -> Update:
+    """Let the changes that win be the newest of their slots.
 
     What is confirmed of a slot whose opt-out is sent all the same counts as unknown from here on: a newer change that
     takes its place before it is sent must be sent instead.
     """
-    facts = {name: _merging.c[source] for name, source in _NEWEST.items()}
     sent = and_(_merging.c.confirmed, _sent)
     kept = {name: case((sent, null()), else_=slots.c[name]) for name in _UNKNOWN}
-    renewed = update(slots).where(own_slot(_merging), _first, _merging.c.wins)
-    write_whole(tx, renewed.values(**facts, **kept))
-    new = select(_merging.c.target_id, _merging.c.slot, *facts.values()).where(_first, _merging.c.over.is_(None))
-    ordered = new.order_by(_merging.c.target_id, _merging.c.slot)
-    write_whole(tx, insert(slots).from_select(["target_id", "slot", *facts], ordered))
+    return update(slots).where(own_slot(_merging), _KINDS["overtaking"]).values(**_NEWEST, **kept)
 
 
-_NEWEST = {"newest_id": "id", "newest_at": "effective_at", "newest_action": "action", "newest_key": "dedupe_key"}
+def _beginning() -> Insert:
+    """Let those of slots without a register begin one."""
+    slot = (_merging.c.target_id, _merging.c.slot)
+    new = select(*slot, *_NEWEST.values()).where(_KINDS["beginning"]).order_by(*slot)
+    return insert(slots).from_select(["target_id", "slot", *_NEWEST], new)
+
+
+_RENEWING: tuple[tuple[str, Insert | Update], ...] = (
+    ("overtaking", as_whole(_renewal())),
+    ("beginning", as_whole(_beginning())),
+)

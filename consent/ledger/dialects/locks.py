@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Self
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, select, text
+from sqlalchemy import Connection, Select, Table, select, text
 
-from consent.ledger.dialects.statements import bulk
+from consent.ledger.dialects import dialect_named
+from consent.ledger.dialects.statements import among_given, number_list
 from consent.ledger.schema import changes, customer_tasks, imports
 
 _SCHEMA = 7_301_125  # any numbers of our own, for PostgreSQL's advisory locks
@@ -50,8 +52,7 @@ class MergeLock:
         the steps of all that are being published are waited for first: each has locked its import, and comes here then.
         """
         if reassigns and _is_server(tx):
-            publishing = select(imports.c.id).where(imports.c.state.in_(("read", "merged")))
-            tx.execute(publishing.order_by(imports.c.id).with_for_update())
+            tx.execute(_PUBLISHING)
         _lock(tx, _MERGING)
         return cls(tx)
 
@@ -59,15 +60,17 @@ class MergeLock:
     def of_targets(cls, tx: Connection, numbers: Select[tuple[int]], *, reassigns: bool = False) -> Self:
         """Wait for it, and keep out claims and settlements of these targets."""
         lock = cls.acquire(tx, reassigns=reassigns)
-        if _is_server(tx):  # the rows, in the order of their numbers, as everything else does
-            task = customer_tasks.c.target_id
-            tx.execute(select(task).where(bulk(tx).among_found(task, numbers)).order_by(task).with_for_update())
+        if _is_server(tx):
+            tx.execute(_tasks_of(tx.dialect.name, numbers))
         return lock
 
     @classmethod
-    def of_changes(cls, tx: Connection, meant: Sequence[ColumnElement[bool]]) -> Self:
+    def of_changes(cls, tx: Connection, numbers: Sequence[int]) -> Self:
         """Wait for it, and keep out claims and settlements of the targets of these changes."""
-        return cls.of_targets(tx, select(changes.c.target_id).where(*meant))
+        lock = cls.acquire(tx)
+        if _is_server(tx):
+            tx.execute(_tasks_of_changes(tx.dialect.name), {"numbers": number_list(numbers)})
+        return lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +110,27 @@ def lock_tallies(tx: Connection) -> None:
     _lock(tx, _TALLIES)
 
 
+_LOCK = text("SELECT pg_advisory_xact_lock(:n)")
+_PUBLISHING = (
+    select(imports.c.id).where(imports.c.state.in_(("read", "merged"))).order_by(imports.c.id).with_for_update()
+)
+
+
 def _lock(tx: Connection, number: int) -> None:
     if _is_server(tx):
-        tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": number})
+        tx.execute(_LOCK, {"n": number})
+
+
+def _tasks_of(dialect: str, numbers: Select[tuple[int]]) -> Select[tuple[int]]:
+    """Lock the customer tasks of these targets, in the order of their numbers, as everything else does."""
+    task = customer_tasks.c.target_id
+    found = dialect_named(dialect).bulk.among_found(task, numbers)
+    return select(task).where(found).order_by(task).with_for_update()
+
+
+@cache
+def _tasks_of_changes(dialect: str) -> Select[tuple[int]]:
+    return _tasks_of(dialect, select(changes.c.target_id).where(among_given(changes.c.id, "numbers")))
 
 
 def _is_server(tx: Connection) -> bool:

@@ -51,6 +51,7 @@ class PostgreSQLBulk(Bulk):
     """PostgreSQL's way with many rows."""
 
     upsert = staticmethod(insert)
+    mark = "%s"
     hashes_groups = True
     entry = _NUMBER
 
@@ -63,7 +64,7 @@ class PostgreSQLBulk(Bulk):
             _copy(self.tx, table.name, names, rows)
             return len(rows)
         if len(rows) == 1:
-            return self._insert_one(table, columns, rows[0], conflict)
+            return self._insert_one(table, columns, rows[0], conflict).rowcount
         source = _copied(self.tx, table, names, rows)
         sql = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source} WHERE true {conflict}"  # noqa: S608
         return self.tx.exec_driver_sql(sql).rowcount
@@ -72,11 +73,6 @@ class PostgreSQLBulk(Bulk):
         """Take a round trip for each row, where COPY takes three for all."""
         for row in rows:
             self._insert_one(table, columns, row)
-
-    def _insert_one(self, table: Table, columns: Sequence[str], row: Row, conflict: str = "") -> int:
-        names, marks = ", ".join(columns), ", ".join(["%s"] * len(columns))
-        sql = f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {conflict}"  # noqa: S608 - names of our own
-        return self.tx.exec_driver_sql(sql, row).rowcount
 
     def update_each(self, update: UpdateEach, rows: Sequence[Mapping[str, Any]]) -> None:
         """Pass the values of each name as one list: the driver would look at each element of an array of texts."""

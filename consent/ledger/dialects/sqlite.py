@@ -51,6 +51,7 @@ class SQLiteBulk(Bulk):
     """SQLite's way with many rows."""
 
     upsert = staticmethod(insert)
+    mark = "?"
     hashes_groups = False
     entry = "0"  # the same for all: there is one writer
 

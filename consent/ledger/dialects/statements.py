@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, TypeVar, cast
 
 import orjson
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Table,
     Update,
     bindparam,
+    func,
     literal,
     literal_column,
     select,
@@ -88,13 +90,17 @@ def portions(values: Sequence[Any], size: int = PARAMETERS) -> Iterator[Sequence
         yield values[start : start + size]
 
 
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """What becomes of a row whose key is there already: columns set to SQL expressions, if `where` says so.
+@dataclass(frozen=True, slots=True, eq=False)
+class Upsert:
+    """A module's constant: insert the rows that a query finds, which must have a WHERE, or renew those that are there.
 
-    `excluded.x` is the new value. `where` spares the database rows that would be written as they are.
+    A row whose key is there already has columns set to SQL expressions, if `where` says so; `excluded.x` is the new
+    value. `where` spares the database rows that would be written as they are.
     """
 
+    table: Table
+    columns: Sequence[str]
+    source: Select[Any]
     values: Mapping[str, str]
     where: str = "true"
 
@@ -126,6 +132,8 @@ class Bulk(ABC):
     upsert: ClassVar[Any]
     """The dialect's `insert`, which knows ON CONFLICT."""
 
+    mark: ClassVar[str]  # what stands for a parameter in the driver's own statements
+
     hashes_groups: ClassVar[bool]
     """Whether GROUP BY keeps a sum for each group on one walk; otherwise all rows are sorted for it."""
 
@@ -140,26 +148,27 @@ class Bulk(ABC):
         """Insert rows of which none can be there yet, where these are mostly one or two."""
         self.insert(table, columns, rows)
 
+    def insert_numbered(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> Sequence[int]:
+        """Insert rows that the database numbers, and return their numbers, in the order of the rows.
+
+        No other transaction may insert into the table until this one ends.
+        """
+        if len(rows) <= 1:
+            return [self._insert_one(table, columns, row, "RETURNING id").scalar_one() for row in rows]
+        last, behind_last = _numbers_of(table)
+        before = self.tx.execute(last).scalar_one()
+        self.insert(table, columns, rows)
+        return plain_numbers(self.tx.execute(behind_last, {"last": before}))
+
     def insert_new_from(self, table: Table, columns: Sequence[str], source: Select[Any]) -> int:
         """Insert the rows that a query finds, which must have a WHERE, if their keys are new; return how many."""
         new = self.upsert(table).from_select(list(columns), source).on_conflict_do_nothing()
         return self.tx.execute(new.execution_options(preserve_rowcount=True)).rowcount
 
-    def insert_or_update_from(self, table: Table, columns: Sequence[str], source: Select[Any], renewal: Renewal) -> int:
-        """Insert the rows that a query finds, which must have a WHERE, or renew those that are there; return how many.
-
-        The planner is to know of them at once.
-        """
-        values: dict[str, ColumnElement[Any]] = {name: literal_column(sql) for name, sql in renewal.values.items()}
-        renewed = (
-            self.upsert(table)
-            .from_select(list(columns), source)
-            .on_conflict_do_update(
-                index_elements=list(table.primary_key), set_=values, where=literal_column(renewal.where)
-            )
-        )
-        made = self.tx.execute(renewed.execution_options(preserve_rowcount=True)).rowcount
-        self._notice_growth(table, made)
+    def insert_or_update(self, upsert: Upsert, given: Mapping[str, Any]) -> int:
+        """Insert or renew what the query finds that is given these parameters; return how many rows."""
+        made = self.tx.execute(_upsert_of(upsert, self.upsert), given).rowcount
+        self._notice_growth(upsert.table, made)  # at once
         return made
 
     @abstractmethod
@@ -201,8 +210,30 @@ class Bulk(ABC):
         Unless the pattern `has_letters` whose case may differ, it need not be looked at.
         """
 
+    def _insert_one(self, table: Table, columns: Sequence[str], row: Row, ending: str = "") -> CursorResult[Any]:
+        names, marks = ", ".join(columns), ", ".join([self.mark] * len(columns))
+        sql = f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {ending}"  # noqa: S608 - names of our own
+        return self.tx.exec_driver_sql(sql, row)
+
     def _notice_growth(self, table: Table, rows: int) -> None:  # noqa: B027 - one has no such need
         """Let the planner know of many rows that were just put into a table."""
+
+
+@cache
+def _numbers_of(table: Table) -> tuple[Select[tuple[int]], Select[tuple[int]]]:
+    """Return what asks for a table's last number, and for those behind the `last` that is given."""
+    number = table.c.id
+    return select(func.coalesce(func.max(number), 0)), select(number).where(number > bindparam("last")).order_by(number)
+
+
+@cache
+def _upsert_of(upsert: Upsert, insert: Callable[[Table], Any]) -> Any:
+    """Return the statement, as a dialect's `insert` makes it."""
+    values: dict[str, ColumnElement[Any]] = {name: literal_column(sql) for name, sql in upsert.values.items()}
+    made = insert(upsert.table).from_select(list(upsert.columns), upsert.source)
+    key, where = list(upsert.table.primary_key), upsert.where
+    renewed = made.on_conflict_do_update(index_elements=key, set_=values, where=literal_column(where))
+    return renewed.execution_options(preserve_rowcount=True)
 
 
 def bulk(tx: Connection) -> Bulk:

@@ -15,22 +15,23 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from consent.change import Action, ConsentChange, Origin
 from consent.errors import ImportUnderWay
 from consent.imports import Accepted, Checkpoint, EventsAccepted, RejectedRow, RunEvents
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
-from consent.ledger.dialects.statements import NEW, among, bulk
+from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.intake.batch import KEY, IncomingBatch
 from consent.ledger.intake.reassign import note_pending_duplicates, reassign_known
 from consent.ledger.keys import KEY_BYTES
-from consent.ledger.merge_sql import ReassertTerms, merge_pending
+from consent.ledger.merge_sql import merge_pending
 from consent.ledger.queue.enqueue import enqueue
+from consent.ledger.reassert_terms import ReassertTerms
 from consent.ledger.rejected_events import keep
 from consent.ledger.review.event_guards import set_optins_aside
-from consent.ledger.schema import changes, imports, rejects
+from consent.ledger.schema import imports, rejects
 from consent.outcome import State
 from consent.reassert import count_times, find_export_time
 
@@ -176,16 +177,16 @@ def _move_checkpoint(
 
 def count_events(tx: Connection, run_id: str, rows: int, recorded: int, rejected: int) -> None:
     """Add to the counts of a run."""
-    counted = update(imports).where(imports.c.id == run_id)
-    tx.execute(
-        counted.values(
-            records=imports.c.records + rows,
-            changes=imports.c.changes + rows,
-            recorded=imports.c.recorded + recorded,
-            rejected=imports.c.rejected + rejected,
-            duplicates=imports.c.duplicates + (rows - recorded - rejected),
-        )
-    )
+    more = {"rows": rows, "new": recorded, "refused": rejected, "known": rows - recorded - rejected}
+    tx.execute(_COUNT_EVENTS, {"run": run_id, **more})
+
+
+_MORE = {"records": "rows", "changes": "rows", "recorded": "new", "rejected": "refused", "duplicates": "known"}
+_COUNT_EVENTS = (
+    update(imports)
+    .where(imports.c.id == bindparam("run"))
+    .values({name: imports.c[name] + bindparam(more) for name, more in _MORE.items()})
+)
 
 
 def _hold_optins(lock: RecordingLock, import_id: str, batch: IncomingBatch) -> int:
@@ -224,10 +225,8 @@ def _record(
 ) -> tuple[dict[bytes, int], int, list[int]]:
     """Return the changes that were reassigned, by key, how many others are new, and the numbers of all."""
     reassigned = reassign_known(lock, import_id, batch) if batch.known else {}
-    latest = lock.tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one()
-    new = batch.record(lock, import_id, origin)
-    added = lock.tx.execute(select(changes.c.id).where(changes.c.id > latest)).scalars()
-    return reassigned, new, [*reassigned.values(), *added]
+    added = batch.record_numbered(lock, import_id, origin)
+    return reassigned, len(added), [*reassigned.values(), *added]
 
 
 def publish_now(
@@ -236,12 +235,19 @@ def publish_now(
     """Merge the changes of these imports with these numbers, and enqueue what wins."""
     if not numbers:
         return
-    tx, meant = lock.tx, (among(changes.c.id, numbers),)
-    merging = MergeLock.of_changes(tx, meant)
-    stamped = merge_pending(merging, meant, now=now, reassert=reassert)
-    enqueue(merging, meant, now=now)
-    reached = {"merged_to": max(numbers), "stamped": imports.c.stamped + stamped}
-    tx.execute(update(imports).where(imports.c.id.in_(import_ids)).values(**reached, **reassert.columns))
+    merging = MergeLock.of_changes(lock.tx, numbers)
+    stamped = merge_pending(merging, numbers, now=now, reassert=reassert)
+    enqueue(merging, numbers, now=now)
+    reached = {"merged_to": max(numbers), **reassert.columns}
+    lock.tx.execute(_REACH, {"ids": import_ids, "more": stamped, **reached})
+
+
+_REACH = (
+    update(imports)
+    .where(imports.c.id.in_(bindparam("ids", expanding=True)))
+    .values(stamped=imports.c.stamped + bindparam("more"))
+)
+"""Executed with the columns of the imports that are to be set besides."""
 
 
 _REJECT_COLUMNS = ("import_id", "line", "column_name", "code", "message", "place", "dedupe_key")

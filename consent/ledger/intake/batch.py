@@ -8,7 +8,7 @@ from hashlib import blake2b
 from operator import itemgetter
 from typing import NamedTuple, Self
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from consent.change import Action, ConsentChange, Origin
 from consent.deadlines.rules import DeadlineRules
@@ -243,12 +243,23 @@ class IncomingBatch:
         self.lookup_changes(tx)
 
     def record(self, lock: RecordingLock, import_id: str, origin: Origin, state: State = State.PENDING) -> int:
-        """Record the changes that are new, with their targets; return how many. To be called after a lookup.
+        """Record the changes that are new, with their targets; return how many. To be called after a lookup."""
+        rows = self._new_rows(lock.tx, import_id, origin, state)
+        bulk(lock.tx).insert(changes, _CHANGE_COLUMNS, rows)
+        return len(rows)
+
+    def record_numbered(self, lock: RecordingLock, import_id: str, origin: Origin) -> Sequence[int]:
+        """Do the same, and return their numbers."""
+        rows = self._new_rows(lock.tx, import_id, origin, State.PENDING)
+        return bulk(lock.tx).insert_numbered(changes, _CHANGE_COLUMNS, rows)
+
+    def _new_rows(self, tx: Connection, import_id: str, origin: Origin, state: State) -> list[Row]:
+        """Return the changes that are new, and record their targets.
 
         They are laid down target by target, so that neighbours, which are merged, claimed and settled together, lie
         together.
         """
-        self._add_targets(lock.tx)
+        self._add_targets(tx)
         fresh: dict[bytes, Row] = {}
         for row in self.rows:
             if row[KEY] not in self.known:
@@ -256,19 +267,16 @@ class IncomingBatch:
         constant, numbers = (import_id, origin.value, state.value), self.numbers
         rows = [(key, line, numbers[target], *rest, *constant) for key, line, target, *rest in fresh.values()]
         rows.sort(key=itemgetter(TARGET))  # of one target they stay as they arrived: that decides ties
-        bulk(lock.tx).insert(changes, _CHANGE_COLUMNS, rows)
-        return len(rows)
+        return rows
 
     def _add_targets(self, tx: Connection) -> None:
         """Make the targets that the ledger does not have, numbered in the order of arrival."""
         new = [key for key in dict.fromkeys(row[TARGET] for row in self.rows) if key not in self.numbers]
         if not new:
             return
-        last = tx.execute(select(func.coalesce(func.max(targets.c.id), 0))).scalar_one()
-        bulk(tx).insert(targets, _TARGET_COLUMNS, [self.targets[key] for key in new])
+        numbers = bulk(tx).insert_numbered(targets, _TARGET_COLUMNS, [self.targets[key] for key in new])
         note_forms(tx, ((self.targets[key][1], self.targets[key][3]) for key in new))
-        added = tx.execute(select(targets.c.target_key, targets.c.id).where(targets.c.id > last))
-        self.numbers.update((key, number) for key, number in added.all())
+        self.numbers.update(zip(new, numbers, strict=True))
 
 
 _ALIAS_FACTS = "dedupe_key, target_id, slot, action, changes.value, effective_at, details"

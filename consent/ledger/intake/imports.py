@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, select, update
 from consent.imports import Checkpoint, ImportProgress, ImportSource, ImportState
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import NEW, bulk, first_change
-from consent.ledger.merge_sql import ReassertTerms
+from consent.ledger.reassert_terms import ReassertTerms
 from consent.ledger.review.effects import date_behind_undoing
 from consent.ledger.schema import changes, imports
 from consent.outcome import State

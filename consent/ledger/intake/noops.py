@@ -18,7 +18,8 @@ from consent.change import Action, Origin
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import among, bulk, plain_numbers, plain_rows
 from consent.ledger.intake.reassign import reassign
-from consent.ledger.merge_sql import SETTLED_WELL, ReassertTerms, is_not_older, own_slot, rank
+from consent.ledger.merge_sql import SETTLED_WELL, is_not_older, own_slot, rank
+from consent.ledger.reassert_terms import ReassertTerms
 from consent.ledger.schema import changes, imports, noop_changes, slots
 from consent.outcome import State
 

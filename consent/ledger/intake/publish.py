@@ -22,9 +22,10 @@ from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import NEW, among, bulk, first_change, plain_numbers, portions
 from consent.ledger.intake.noops import merge_noops
 from consent.ledger.intake.reassign import reassign_noted
-from consent.ledger.merge_sql import merge_pending, reassert_terms
+from consent.ledger.merge_sql import merge_pending
 from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.queue.outcome_log import note_dead
+from consent.ledger.reassert_terms import reassert_terms
 from consent.ledger.review.guard_checks import FROM_START, MOVED_AT_ONCE, MOVING, Moved, check_guards, move_decided
 from consent.ledger.schema import changes, dead_letters, imports
 from consent.outcome import State
@@ -149,14 +150,13 @@ def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, rule
     if block.last is None:
         _advance(tx, block, now)
         return True
-    meant, stamped = (among(changes.c.id, chunk),), 0
+    stamped = 0
     if row.state == "read":
-        lock = MergeLock.of_changes(tx, (*meant, changes.c.state == State.PENDING.value))
-        stamped = merge_pending(lock, meant, now=now, reassert=reassert_terms(row, rules))
+        stamped = merge_pending(MergeLock.of_changes(tx, chunk), chunk, now=now, reassert=reassert_terms(row, rules))
     else:
         # Else a change could become due, be claimed and sent while a newer one is found to be so already.
         lock = MergeLock.acquire(tx)
-        enqueue(lock, (*meant, changes.c.code.is_(None)), now=now)  # what has a code was tried, and waits for its time
+        enqueue(lock, chunk, now=now, untried=True)  # what has a code was tried, and waits for its time
     ended = not chunk or chunk[-1] == block.numbers[-1]
     reached = {"steps": imports.c.steps + 1, "merged_to": block.last if ended else block.merged_to}
     if stamped:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Select,
     and_,
     bindparam,
     case,
@@ -29,8 +30,8 @@ from consent.change import Action, Bucket, Lane, Origin, lane_of
 from consent.deadlines.rules import NO_RULE
 from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import (
-    Renewal,
     UpdateEach,
+    Upsert,
     among,
     among_given,
     bulk,
@@ -64,44 +65,40 @@ rule_term: ColumnElement[str] = func.coalesce(changes.c.rule, NO_RULE)
 """The rule of a change's deadline."""
 
 
-def enqueue(lock: MergeLock, meant: Sequence[ColumnElement[bool]], *, now: int) -> None:
-    """Make, or make more urgent, the customer tasks of the pending ones of the changes that are meant.
+def enqueue(lock: MergeLock, numbers: Sequence[int], *, now: int, untried: bool = False) -> None:
+    """Make, or make more urgent, the customer tasks of the pending ones of these changes; `untried`: without a code.
 
     They are due at once, unless under lease. Customer tasks that are due and as urgent already are not touched, only
     seen: so the changes must have been committed before, or else the customer tasks of their targets be locked.
     """
-    tx = lock.tx
+    given = {"numbers": number_list(numbers), "now": now}
+    bulk(lock.tx).insert_or_update(_MAKE_UNTRIED if untried else _MAKE, given)
+
+
+def _tasks(*which: ColumnElement[bool]) -> Select[Any]:
+    """Find the tasks of the pending ones of the changes that are given."""
     # A value, asked for by number alone: NOT EXISTS, or an index of those who are due, PostgreSQL may begin with.
     as_urgent = and_(is_due, customer_tasks.c.lane <= lane_term, customer_tasks.c.deadline <= deadline_term)
     due = select(as_urgent).where(customer_tasks.c.target_id == changes.c.target_id).scalar_subquery()
-    whose = (targets.c.id, targets.c.connection, targets.c.bucket)
-    first = func.row_number().over(
-        partition_by=targets.c.id, order_by=(lane_term > _LAST_OF_OPTOUTS, deadline_term, changes.c.id)
-    )
+    whose, first = changes.c.target_id, (lane_term > _LAST_OF_OPTOUTS, deadline_term, changes.c.id)
+    meant = (among_given(changes.c.id, "numbers"), *which)
     each = (
         select(
-            *whose,
-            func.min(lane_term).over(partition_by=targets.c.id).label("lane"),
+            whose,
+            func.min(lane_term).over(partition_by=whose).label("lane"),
             deadline_term.label("deadline"),
             rule_term.label("rule"),
-            first.label("place"),
+            func.row_number().over(partition_by=whose, order_by=first).label("place"),
         )
-        .join(changes, changes.c.target_id == targets.c.id)
         .where(*meant, changes.c.state == State.PENDING.value, ~func.coalesce(due, false()))
         .subquery()
     )
-    names = ("id", "connection", "bucket", "lane", "deadline", "rule")
-    found = select(*(each.c[name] for name in names), literal(1), _micros(now), _micros(now))
-    found = found.where(each.c.place == 1).order_by(each.c.id)
-    bulk(tx).insert_or_update_from(customer_tasks, _COLUMNS, found, _RENEWED)
+    urgency, now = (each.c.lane, each.c.deadline, each.c.rule), bindparam("now", type_=BigInteger())
+    tasks = select(each.c.target_id, targets.c.connection, targets.c.bucket, *urgency, literal(1), now, now)
+    tasks = tasks.join(targets, targets.c.id == each.c.target_id)
+    return tasks.where(each.c.place == 1).order_by(each.c.target_id)
 
 
-def enqueue_changes(lock: MergeLock, numbers: Sequence[int], *, now: int) -> None:
-    """Do the same for the pending ones of these changes."""
-    enqueue(lock, (among(changes.c.id, numbers),), now=now)
-
-
-_COLUMNS = ("target_id", "connection", "bucket", "lane", "deadline", "rule", "waiting", "next_at", "enqueued_at")
 _FREE = "customer_tasks.lease_token IS NULL"
 _BOTH_OUT = f"(excluded.lane <= {_LAST_OF_OPTOUTS}) = (customer_tasks.lane <= {_LAST_OF_OPTOUTS})"
 _SOONER = (
@@ -110,8 +107,11 @@ _SOONER = (
 )
 """That the new deadline counts: the first one of opt-outs, or if there are none, of opt-ins."""
 
-_RENEWED = Renewal(
-    {
+_MAKE = Upsert(
+    customer_tasks,
+    ("target_id", "connection", "bucket", "lane", "deadline", "rule", "waiting", "next_at", "enqueued_at"),
+    _tasks(),
+    values={
         "lane": "CASE WHEN excluded.lane < customer_tasks.lane THEN excluded.lane ELSE customer_tasks.lane END",
         "deadline": f"CASE WHEN {_SOONER} THEN excluded.deadline ELSE customer_tasks.deadline END",
         "rule": f"CASE WHEN {_SOONER} THEN excluded.rule ELSE customer_tasks.rule END",
@@ -120,10 +120,7 @@ _RENEWED = Renewal(
     },
     where=f"excluded.lane < customer_tasks.lane OR {_SOONER} OR customer_tasks.waiting <> 1 AND {_FREE}",
 )
-
-
-def _micros(moment: int) -> ColumnElement[int]:
-    return literal(moment, BigInteger)
+_MAKE_UNTRIED = replace(_MAKE, source=_tasks(changes.c.code.is_(None)))
 
 
 def of_bucket(bucket: Bucket) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

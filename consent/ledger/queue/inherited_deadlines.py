@@ -8,22 +8,24 @@ opt-in in between ends that: what was said before it, the person took back. Hist
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, and_, or_, select
+from sqlalchemy import Connection, Select, Table, and_, or_, select
 
 from consent.change import Action, Lane
 from consent.deadlines.rules import HISTORIC
-from consent.ledger.dialects.statements import UpdateEach, among, bulk, plain_rows, portions
+from consent.ledger.dialects.statements import UpdateEach, among_given, bulk, number_list, plain_rows, portions
 from consent.ledger.schema import changes
 from consent.outcome import State
 
 _UNMET = (State.PENDING.value, State.DEAD.value)
-_FACTS = tuple(changes.c[name] for name in ("id", "target_id", "action", "effective_at", "due_at", "rule", "state"))
+_FACTS = (changes.c[name] for name in ("id", "target_id", "action", "effective_at", "due_at", "rule", "state"))
+_ASKED = select(*_FACTS).where(among_given(changes.c.id, "numbers"))
 
 
 class _Member(NamedTuple):
-    """One of the changes of a slot, as `_FACTS`."""
+    """One of the changes of a slot, as `_ASKED`."""
 
     id: int
     target_id: int
@@ -36,23 +38,32 @@ class _Member(NamedTuple):
 
 def inherit_deadlines(tx: Connection, merging: Table) -> None:
     """Let the winners inherit; to be called before the others are superseded. `merging` is merge_sql's table."""
-    over = changes.alias("over")
-    unmet = and_(over.c.id == merging.c.over, over.c.action == Action.OPTOUT.value, over.c.state.in_(_UNMET))
-    several = or_(merging.c.place > 1, over.c.id.is_not(None))
-    query = select(merging.c.best, merging.c.over).outerjoin(over, unmet).where(several).distinct()
-    concerned: dict[int, int | None] = dict(tuple(row) for row in tx.execute(query))
+    concerned: dict[int, int | None] = dict(plain_rows(tx.execute(_concerned(merging))))
     if not concerned:
         return
     wins: dict[int, bool] = {}
     ids: dict[int, list[int]] = defaultdict(list)
     # All of the chunk is read: without an index, PostgreSQL would go through a list of thousands for each row.
-    for best, number, won in plain_rows(tx.execute(select(merging.c.best, merging.c.id, merging.c.wins))):
+    for best, number, won in plain_rows(tx.execute(_members(merging))):
         if best in concerned:
             ids[best].append(number)
             if number == best:
                 wins[best] = won
     for some in portions(list(concerned)):
         _inherit(tx, {best: concerned[best] for best in some}, {best: ids[best] for best in some}, wins)
+
+
+@cache
+def _concerned(merging: Table) -> Select[tuple[int, int]]:
+    over = changes.alias("over")
+    unmet = and_(over.c.id == merging.c.over, over.c.action == Action.OPTOUT.value, over.c.state.in_(_UNMET))
+    several = or_(merging.c.place > 1, over.c.id.is_not(None))
+    return select(merging.c.best, merging.c.over).outerjoin(over, unmet).where(several).distinct()
+
+
+@cache
+def _members(merging: Table) -> Select[tuple[int, int, bool]]:
+    return select(merging.c.best, merging.c.id, merging.c.wins)
 
 
 def _inherit(
@@ -63,7 +74,7 @@ def _inherit(
 ) -> None:
     """Let the best of some slots inherit, beside the changes that their registers hold (None: nothing)."""
     asked = [*(number for its in ids.values() for number in its), *(one for one in concerned.values() if one)]
-    found = {row[0]: _Member(*row) for row in plain_rows(tx.execute(select(*_FACTS).where(among(changes.c.id, asked))))}
+    found = {row[0]: _Member(*row) for row in plain_rows(tx.execute(_ASKED, {"numbers": number_list(asked)}))}
     heirs: list[dict[str, Any]] = []
     for best, register in concerned.items():
         members = [found[number] for number in (*ids[best], register) if number in found]

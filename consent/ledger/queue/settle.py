@@ -29,7 +29,7 @@ from consent.ledger.dialects.statements import (
     portions,
 )
 from consent.ledger.queue.deadlines import note_settled
-from consent.ledger.queue.enqueue import enqueue_changes, return_tasks
+from consent.ledger.queue.enqueue import enqueue, return_tasks
 from consent.ledger.queue.in_doubt import note_in_doubt
 from consent.ledger.queue.outcome_log import note_dead, note_state, still_pending
 from consent.ledger.queue.tasks import ClaimedChange, Settlement
@@ -246,7 +246,7 @@ def _resend_newest(lock: MergeLock, called: Sequence[Settlement], now: int) -> N
         waits = (changes.c.id == newest, changes.c.state == State.PENDING.value)
         pending.update((number, whose) for number in tx.execute(select(changes.c.id).where(*waits)).scalars())
     note_state(tx, State.PENDING, again, now)
-    enqueue_changes(lock, list(pending), now=now)
+    enqueue(lock, list(pending), now=now)
     under_lease = update(customer_tasks).where(customer_tasks.c.lease_token.is_not(None))
     for some in portions(list(pending.values())):
         tx.execute(under_lease.where(among(customer_tasks.c.target_id, some)).values(resend=1))

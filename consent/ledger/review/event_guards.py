@@ -151,10 +151,10 @@ def _withdrawn(tx: Connection, batch: IncomingBatch, sender: _Sender) -> set[int
     """Return where opt-ins stand that a person has withdrawn, told again by the sender that was held."""
     known = {batch.rows[place][KEY] for place in sender.places} & batch.known
     target_of = [(key, number) for key, number in batch.target_of.items() if key in known]
-    if not target_of:
-        return set()
     found = bulk(tx).select_changes("dedupe_key, import_id, state", target_of)
     aside = {key: import_id for key, import_id, state in found if state in ASIDE}
+    if not aside:
+        return set()
     mine = (imports.c.kind == HELD_OPTINS, imports.c.importers == sender.name)
     its = set(tx.execute(select(imports.c.id).where(imports.c.id.in_(sorted(set(aside.values()))), *mine)).scalars())
     return {place for place in sender.places if aside.get(batch.rows[place][KEY]) in its}

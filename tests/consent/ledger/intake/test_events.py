@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -63,16 +64,16 @@ def test_an_event_whose_transaction_is_done_again_keeps_its_customer(
         pytest.skip("SQLite has one writer and takes none back")
     tries = []
 
-    record = IncomingBatch.record
+    record = IncomingBatch.record_numbered
 
-    def broken_once(batch: IncomingBatch, lock: RecordingLock, *arguments: Any) -> int:
+    def broken_once(batch: IncomingBatch, lock: RecordingLock, *arguments: Any) -> Sequence[int]:
         recorded_now = record(batch, lock, *arguments)
-        tries.append(recorded_now)
+        tries.append(len(recorded_now))
         if len(tries) == 1:
             lock.tx.execute(text("DO $$ BEGIN RAISE EXCEPTION 'a deadlock' USING ERRCODE = '40P01'; END $$"))
         return recorded_now
 
-    monkeypatch.setattr(IncomingBatch, "record", broken_once)
+    monkeypatch.setattr(IncomingBatch, "record_numbered", broken_once)
 
     accepted = ledger.intake.accept_events(run_of(ledger), [change_of("1"), change_of("2")], [])
 

@@ -108,11 +108,11 @@ def test_what_guards_look_at_costs_by_its_number(ledger: Ledger, monkeypatch: py
 
 
 def test_no_statement_of_a_first_import_keeps_a_whole_table_at_hand(ledger: Ledger) -> None:
-    """Two thousand changes merged into an empty ledger: none is held against all others in turn."""
+    """Thousands of changes merged into an empty ledger, and as many again: none is held against all others in turn."""
     if ledger.database.is_sqlite:
         pytest.skip("SQLite plans by the form of a table, not by its size")
-    found = merging_plans(ledger, dump("first", 2_000))
-    assert len(found) > 5
+    found = merging_plans(ledger, *files_of_all_kinds(1_000))
+    assert len(found) > 12
     assert [plan for plan in found if "Materialize" in plan] == []
 
 
@@ -127,13 +127,22 @@ def test_a_file_is_merged_by_its_own_changes_where_none_was_pending_before(ledge
         ledger.database.write(lambda tx, numbered=numbered: tx.execute(numbered))
     ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
 
-    found = merging_plans(ledger, dump("first", 8_000))
+    found = merging_plans(ledger, *files_of_all_kinds(4_000))
 
-    assert [plan for plan in found if plan.startswith("Update on changes") and reads_whole(plan)] == []
+    updates = [plan for plan in found if plan.startswith("Update on changes")]
+    assert len(updates) > 2
+    assert [plan for plan in updates if reads_whole(plan)] == []
 
 
-def merging_plans(ledger: Ledger, rows: list) -> list[str]:
-    """How PostgreSQL merges a file of these changes: its plan for each statement, as things are then."""
+def files_of_all_kinds(persons: int) -> tuple[list, list]:
+    """A first file, which says two things of each person, and one that says older and newer ones."""
+    second = dump("first", persons // 2, 30)
+    second += [change_of(f"first {number}", minute=120 + number % 40) for number in range(persons // 2, persons)]
+    return [*dump("first", persons), *dump("first", persons, 60)], second
+
+
+def merging_plans(ledger: Ledger, *files: list) -> list[str]:
+    """How PostgreSQL merges files of these changes: its plan for each statement, as things are then."""
     found: list[str] = []
 
     def explain(_c: Connection, cursor: Any, statement: str, parameters: object, _x: object, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy's shape
@@ -146,6 +155,7 @@ def merging_plans(ledger: Ledger, rows: list) -> list[str]:
             found.append("\n".join(row[0] for row in own.execute(f"EXPLAIN {statement}", parameters)))
 
     event.listen(ledger.database.engine, "before_cursor_execute", explain)
-    imported(ledger, *rows)
+    for rows in files:
+        imported(ledger, *rows)
     event.remove(ledger.database.engine, "before_cursor_execute", explain)
     return found
