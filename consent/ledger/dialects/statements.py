@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any, ClassVar, TypeVar, cast
 
 import orjson
@@ -149,10 +150,7 @@ class Bulk(ABC):
         self.insert(table, columns, rows)
 
     def insert_numbered(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> Sequence[int]:
-        """Insert rows that the database numbers, and return their numbers, in the order of the rows.
-
-        No other transaction may insert into the table until this one ends.
-        """
+        """Insert rows that the database numbers, while no one else inserts any; return their numbers, in order."""
         if len(rows) <= 1:
             return [self._insert_one(table, columns, row, "RETURNING id").scalar_one() for row in rows]
         last, behind_last = _numbers_of(table)
@@ -293,6 +291,8 @@ def plain_rows(result: CursorResult[Any]) -> list[Row]:
 
 def plain_numbers(result: CursorResult[Any]) -> array[int]:
     """Return the numbers of a query for nothing else, eight bytes each, however many there are."""
-    numbers = array("q", (number for (number,) in cast("Iterator[tuple[int]]", result.cursor)))
+    numbers = array("q")
+    while some := result.cursor.fetchmany(PARAMETERS):  # one by one, psycopg takes three times as long
+        numbers.extend(chain.from_iterable(some))
     result.close()
     return numbers
