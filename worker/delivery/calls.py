@@ -127,14 +127,16 @@ class ConcurrentCalls:
 
         Not after one for which no call was made: where hundreds may not be sent any more, others wait for the loop.
         """
-        while await self._send_series(series, batch):
-            if not (self._may_begin() and self.context.concurrency.may_keep(asks=self._asks)):
-                return
-            series, batch = self._next_series()
+        try:
+            while await self._send_series(series, batch):
+                if not (self._may_begin() and self.context.concurrency.may_keep(asks=self._asks)):
+                    return
+                series, batch = self._next_series()
+        finally:
+            self._running -= 1  # at once: a call that ends in the same moment may have to look for a witness
 
     def _leave_place(self, _: object) -> None:
         """Give a place back once its task is over: one that is cancelled before it has begun runs no `finally`."""
-        self._running -= 1
         self.context.concurrency.release()
         self._news.set()
 

@@ -8,15 +8,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from consent.change import Action
 from consent.errors import LedgerUnavailable
-from consent.ledger.queue.tasks import CustomerTask
-from consent.outcome import Healthy, Throttled, Unavailable
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
+from consent.outcome import Healthy, Retry, Throttled, Unavailable
 from tests.support.company import company
 from tests.support.worker import BUCKET, counts, record, settled, wired
 from worker.bootstrap import WorkerContext
@@ -24,9 +26,9 @@ from worker.delivery import deliver
 from worker.delivery.calls import ClaimedBatch, ConcurrentCalls
 from worker.delivery.concurrency import PREPARING
 from worker.delivery.observations import Observations
-from worker.delivery.permits import Permits
+from worker.delivery.permits import Permit, Permits
 from worker.process import is_stopping, note_stopping
-from worker.providers.contract import Plan, Request
+from worker.providers.contract import Answer, Plan, Reply, Request
 from worker.ratelimit.limiter import Reservation
 
 SLOW_SECONDS = 8.0
@@ -172,6 +174,39 @@ def test_what_may_not_be_sent_any_more_holds_no_one_up(tmp_path: Path) -> None:
         assert max(rounds.values()) <= PREPARING
 
 
+def test_the_last_of_calls_that_end_together_looks_for_a_witness(tmp_path: Path) -> None:
+    """Two calls fail in the same moment: the second one is the last, and finds out whether the provider works."""
+    with company(tmp_path) as shop, wired(shop, tmp_path) as parts:
+        calls, asked = calls_of(parts, lambda _: None), []
+        failed = Retry("bad", "a bad answer", counts=True)
+        context: Any = calls.context
+        context.provider = SimpleNamespace(
+            read=lambda request, *_: Answer(Healthy(), {change.id: failed for change in request.changes})
+        )
+        unused: Any = SimpleNamespace(witness=lambda one: asked.append(one.task.target_id))
+        calls.retries = unused
+
+        async def story() -> None:
+            both = asyncio.Event()
+
+            async def send(_request: Request, permit: Permit) -> Reply:
+                assert permit.is_now()
+                started.append(1)
+                if len(started) == 2:
+                    asyncio.get_running_loop().call_later(0.01, both.set)
+                await both.wait()
+                return Reply(500, "")
+
+            started: list[int] = []
+            context.sender = SimpleNamespace(preconnected=nullcontext, send=send)
+            calls.add(claimed(2))
+            calls.close()
+            await calls.run()
+
+        parts.loop.run(story(), timeout=10)
+        assert len(asked) == 1
+
+
 def calls_of(parts: WorkerContext, report: Callable[[object], None], *, stopped: bool = False) -> ConcurrentCalls:
     """The calls of a delivery on their own, without ledger and fuses."""
     context, aside = parts.bucket_context(BUCKET), SimpleNamespace(holds=lambda _: False, note=lambda _: None)
@@ -180,8 +215,13 @@ def calls_of(parts: WorkerContext, report: Callable[[object], None], *, stopped:
     return ConcurrentCalls(context, permits, Observations(), unused, unused, unused, parts.ledger.now, report)
 
 
+def change_of(number: int) -> ClaimedChange:
+    """A change of a customer."""
+    return ClaimedChange(number, "an-import", "EMAIL|BULK", Action.OPTOUT, number, {})
+
+
 def claimed(count: int) -> ClaimedBatch:
     """A batch of so many customers, each of which is read."""
-    tasks = [CustomerTask(number, {"user_id": str(number)}, ()) for number in range(1, count + 1)]
-    series = tuple((Request("GET", f"/v2/customers/{one.target_id}", (one,), ()),) for one in tasks)
+    tasks = [CustomerTask(number, {"user_id": str(number)}, (change_of(number),)) for number in range(1, count + 1)]
+    series = tuple((Request("GET", f"/v2/customers/{one.target_id}", (one,), one.changes),) for one in tasks)
     return ClaimedBatch(tasks, Plan(series, {}), Reservation(), time.monotonic() + 60)
