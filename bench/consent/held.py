@@ -23,24 +23,24 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queries.backlog import MOST_STUCK
 from consent.ledger.review.holds import Decided, Decision
 
-_SAYS = "CASE n % 2 WHEN {even} THEN 'OPTOUT' ELSE 'OPTIN' END"
+_ACTION = "CASE n % 2 WHEN {even} THEN 'OPTOUT' ELSE 'OPTIN' END"
 _INTO = "changes (id, dedupe_key, import_id, line, target_id, slot, action, value, effective_at, details, origin, "
 _ROWS = (
     ("targets (id, target_key, connection, bucket, address)", "n, {key}, 'capillary', '', '{{\"user_id\": \"1\"}}'"),
     (
         f"{_INTO}recorded_at, state)",
-        f"n, {{key}}, 'before', n, n, 's', {_SAYS.format(even=1)}, '', 1, '{{{{}}}}', 'bulk', 1, 'applied'",
+        f"n, {{key}}, 'before', n, n, 's', {_ACTION.format(even=1)}, '', 1, '{{{{}}}}', 'bulk', 1, 'applied'",
     ),
     (
         f"{_INTO}recorded_at, due_at, rule, state)",
         (
-            f"n + :last, {{key}} || {{key}}, :file, n, n, 's', {_SAYS.format(even=0)}, '', 9, '{{{{}}}}', 'bulk', 9, "
+            f"n + :last, {{key}} || {{key}}, :file, n, n, 's', {_ACTION.format(even=0)}, '', 9, '{{{{}}}}', 'bulk', 9, "
             "CASE n % 2 WHEN 0 THEN 99 END, CASE n % 2 WHEN 0 THEN 'internal-72h' END, 'held'"
         ),
     ),
     (
         "slots (target_id, slot, newest_id, newest_at, newest_action, confirmed, confirmed_at)",
-        f"n, 's', n, 1, {_SAYS.format(even=1)}, {_SAYS.format(even=1)}, 1",
+        f"n, 's', n, 1, {_ACTION.format(even=1)}, {_ACTION.format(even=1)}, 1",
     ),
 )
 _HELD = text(

@@ -47,8 +47,8 @@ class Version(NamedTuple):
     own_time: bool = True
 
     @property
-    def says(self) -> str:
-        """What the slot holds once this change has been applied."""
+    def slot_value(self) -> str:
+        """What the slot holds once this change has been applied: the action, and the value if it has one."""
         return self.action + self.value
 
 
@@ -111,11 +111,11 @@ def merge(register: Register, version: Version, *, reassert: Reassert = Reassert
     old = register.newest
     fresh = reassert is not Reassert.NEVER and is_fresh(register, version)
     if old is not None and rank(old) >= rank(version):
-        if fresh and old.action is Action.OPTOUT and register.confirmed == old.says:
+        if fresh and old.action is Action.OPTOUT and register.confirmed == old.slot_value:
             return Register(old), Superseded(old.arrival, resends=True)
         return register, Superseded(old.arrival)
     over = None if old is None else old.arrival
-    if register.confirmed is None or register.confirmed != version.says:
+    if register.confirmed is None or register.confirmed != version.slot_value:
         return replace(register, newest=version), Wins(over)
     if fresh or (reassert is Reassert.ALWAYS and version.action is Action.OPTOUT):
         return Register(version), Wins(over)

@@ -75,6 +75,7 @@ BOUND = {
     "fates": "outcomes, effects",
     "heard": "incoming",
     "said": "statement, change, message, text, output, content, fields",
+    "says": "slot_value, message, reply_to",
     "told": "delivered, sent, stated, report, message",
 }
 """Parts of any name that the whole tree gives, the product too."""

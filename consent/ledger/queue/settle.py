@@ -199,7 +199,7 @@ def _confirmed(one: Settlement, taken: Sequence[ClaimedChange], now: int) -> lis
             began[number] = max(made.at, began.get(number, made.at))
     whose = one.task.target_id
     return [
-        {"whose": whose, "which": change.slot, "what": change.says, "since": min(began.get(change.id, now), now)}
+        {"whose": whose, "which": change.slot, "what": change.slot_value, "since": min(began.get(change.id, now), now)}
         for change in taken
         if change.confirms
     ]

@@ -38,8 +38,8 @@ class ClaimedChange:
     confirms: bool = True
 
     @property
-    def says(self) -> str:
-        """What the slot holds once this change has been applied."""
+    def slot_value(self) -> str:
+        """What the slot holds once this change has been applied: the action, and the value if it has one."""
         return f"{self.action}{self.value}"
 
 

@@ -188,7 +188,7 @@ class Oracle:
     def _settle(self, slot: Slot, version: Version, *, applied: bool, now: int) -> None:
         newest = self._newest(slot)
         if applied:
-            self.registers[slot] = Register(newest, version.says, now)
+            self.registers[slot] = Register(newest, version.slot_value, now)
         if newest == version:
             self.pending.discard(slot)
             if not applied:

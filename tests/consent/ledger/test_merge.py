@@ -95,10 +95,10 @@ def test_every_outcome_of_a_merge_says_what_happens_next(
             assert rank(before.newest) > rank(new)
         case NoOp():
             assert after.newest == new
-            assert confirmed == new.says
+            assert confirmed == new.slot_value
         case Wins():
             assert after.newest == new
-            assert confirmed != new.says
+            assert confirmed != new.slot_value
 
 
 def test_reassert_lets_an_opt_out_stand_though_it_is_confirmed() -> None:

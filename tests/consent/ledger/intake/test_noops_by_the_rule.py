@@ -104,7 +104,7 @@ class _Rule:
         """Tell the provider what stands."""
         sent = {(who, f"{slot} {self._newest_of(who, slot).action}") for who, slot in self._standing}
         for slot in self._standing:
-            self._registers[slot] = Register(self._newest_of(*slot), self._newest_of(*slot).says, now)
+            self._registers[slot] = Register(self._newest_of(*slot), self._newest_of(*slot).slot_value, now)
         self._standing.clear()
         return sent
 
