@@ -149,14 +149,14 @@ class Bulk(ABC):
         """Insert rows of which none can be there yet, where these are mostly one or two."""
         self.insert(table, columns, rows)
 
-    def insert_numbered(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> Sequence[int]:
-        """Insert rows that the database numbers, while no one else inserts any; return their numbers, in order."""
+    def insert_numbered(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> dict[bytes, int]:
+        """Insert rows while no one else does; return the database's numbers by the rows' first column, their key."""
         if len(rows) <= 1:
-            return [self._insert_one(table, columns, row, "RETURNING id").scalar_one() for row in rows]
-        last, behind_last = _numbers_of(table)
+            return {row[0]: self._insert_one(table, columns, row, "RETURNING id").scalar_one() for row in rows}
+        last, behind_last = _numbers_of(table, columns[0])
         before = self.tx.execute(last).scalar_one()
         self.insert(table, columns, rows)
-        return plain_numbers(self.tx.execute(behind_last, {"last": before}))
+        return dict(plain_rows(self.tx.execute(behind_last, {"last": before})))
 
     def insert_new_from(self, table: Table, columns: Sequence[str], source: Select[Any]) -> int:
         """Insert the rows that a query finds, which must have a WHERE, if their keys are new; return how many."""
@@ -218,10 +218,11 @@ class Bulk(ABC):
 
 
 @cache
-def _numbers_of(table: Table) -> tuple[Select[tuple[int]], Select[tuple[int]]]:
-    """Return what asks for a table's last number, and for those behind the `last` that is given."""
+def _numbers_of(table: Table, key: str) -> tuple[Select[tuple[int]], Select[tuple[bytes, int]]]:
+    """Return what asks for a table's last number, and for those behind the `last` that is given, with their keys."""
     number = table.c.id
-    return select(func.coalesce(func.max(number), 0)), select(number).where(number > bindparam("last")).order_by(number)
+    behind = select(table.c[key], number).where(number > bindparam("last")).order_by(number)
+    return select(func.coalesce(func.max(number), 0)), behind
 
 
 @cache

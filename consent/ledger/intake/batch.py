@@ -251,7 +251,7 @@ class IncomingBatch:
     def record_numbered(self, lock: RecordingLock, import_id: str, origin: Origin) -> Sequence[int]:
         """Do the same, and return their numbers."""
         rows = self._new_rows(lock.tx, import_id, origin, State.PENDING)
-        return bulk(lock.tx).insert_numbered(changes, _CHANGE_COLUMNS, rows)
+        return list(bulk(lock.tx).insert_numbered(changes, _CHANGE_COLUMNS, rows).values())
 
     def _new_rows(self, tx: Connection, import_id: str, origin: Origin, state: State) -> list[Row]:
         """Return the changes that are new, and record their targets.
@@ -274,9 +274,8 @@ class IncomingBatch:
         new = [key for key in dict.fromkeys(row[TARGET] for row in self.rows) if key not in self.numbers]
         if not new:
             return
-        numbers = bulk(tx).insert_numbered(targets, _TARGET_COLUMNS, [self.targets[key] for key in new])
+        self.numbers |= bulk(tx).insert_numbered(targets, _TARGET_COLUMNS, [self.targets[key] for key in new])
         note_forms(tx, ((self.targets[key][1], self.targets[key][3]) for key in new))
-        self.numbers.update(zip(new, numbers, strict=True))
 
 
 _ALIAS_FACTS = "dedupe_key, target_id, slot, action, changes.value, effective_at, details"
