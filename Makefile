@@ -35,7 +35,7 @@ picture: install ## the picture of the README from a real demo: docs/demo.svg
 screenshot: dev demo ## the README's picture of the page, from the demo: docs/page.png; needs chromium
 	@$(BIN)/python -m tests.support.browser.picture .demo docs/page.png
 
-test: dev ## the tests, on real servers that come from wheels; about three minutes on two cores
+test: dev ## the tests, on real servers that come from wheels; three to five minutes on two cores
 	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m "not pace and not proof"
 	@$(BIN)/python -m pytest -q -m "pace and not proof" $(PACED)
 
