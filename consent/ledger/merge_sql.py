@@ -41,7 +41,7 @@ from sqlalchemy.schema import CreateTable
 
 from consent.change import Action
 from consent.ledger.dialects.locks import MergeLock
-from consent.ledger.dialects.statements import among, among_given, as_whole, number_list, plain_rows
+from consent.ledger.dialects.statements import among, among_given, as_whole, number_list, plain_rows, portions
 from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.queue.inherited_deadlines import inherit_deadlines
 from consent.ledger.queue.outcome_log import note_state
@@ -124,8 +124,7 @@ def merge_pending(lock: MergeLock, numbers: Sequence[int], *, now: int, reassert
     are unchanged only because their time is the export's. The lock is to be `MergeLock.of_changes` of these.
     """
     tx = lock.tx
-    _rank_and_compare(tx, numbers, reassert)
-    found = _count_kinds(tx)
+    found = _rank_and_compare(tx, numbers, reassert)
     if found["spreading"]:
         _spread_freshness(tx)
         found = _count_kinds(tx)
@@ -140,30 +139,51 @@ def merge_pending(lock: MergeLock, numbers: Sequence[int], *, now: int, reassert
     return found["stamped"]
 
 
-def _rank_and_compare(tx: Connection, numbers: Sequence[int], reassert: ReassertTerms) -> None:
+def _rank_and_compare(tx: Connection, numbers: Sequence[int], reassert: ReassertTerms) -> Mapping[Any, int]:
+    """Hold the changes against their slots, and count of which kinds they are.
+
+    Mostly each is the only one of its slot. To rank all of them would take longer than all else that is done to them,
+    so that only the changes of targets are ranked which have several of one slot.
+    """
     if (database := tx.dialect.name) not in _CREATE:
         _CREATE[database] = str(CreateTable(_merging, if_not_exists=True).compile(tx))
     tx.exec_driver_sql(_CREATE[database])
     tx.execute(_CLEAR)
     rules = reassert.rules
-    ranking = _ranking(rules.default, *sorted(rules.by_connection.items()))
-    tx.execute(ranking, {"numbers": number_list(numbers), **reassert.given})
+    comparing, ranking = _comparing(rules.default, *sorted(rules.by_connection.items()))
+    tx.execute(comparing, {"numbers": number_list(numbers), **reassert.given})
+    found = _count_kinds(tx)
+    if found["slots"] == found["changes"]:
+        return found
+    crowded = [whose for (whose,) in plain_rows(tx.execute(_CROWDED))]
+    for some in portions(crowded):
+        again = [number for (number,) in plain_rows(tx.execute(_TAKE_OUT, {"targets": number_list(some)}))]
+        tx.execute(ranking, {"numbers": number_list(again), **reassert.given})
+    return _count_kinds(tx)
 
 
 _CREATE: dict[str, str] = {}  # by database: SQLAlchemy would compile it anew each time
 _CLEAR = delete(_merging)
+_SLOT = (_merging.c.target_id, _merging.c.slot)
+_CROWDED = select(_merging.c.target_id).group_by(*_SLOT).having(func.count() > 1).distinct()
+_TAKE_OUT = delete(_merging).where(among_given(_merging.c.target_id, "targets")).returning(_merging.c.id)
 
 
 @lru_cache(maxsize=16)
-def _ranking(default: Reassert, *by_connection: tuple[str, Reassert]) -> Insert:
-    """Return the statement that ranks and compares under these rules; the time of an export is given to it."""
+def _comparing(default: Reassert, *by_connection: tuple[str, Reassert]) -> tuple[Insert, Insert]:
+    """Return what compares changes under these rules as if each were alone, and what ranks and compares them.
+
+    The time of an export is given to both.
+    """
     reassert = ReassertTerms(ReassertRules(default, dict(by_connection)))
     own = rank(changes.c.effective_at, changes.c.action, changes.c.id)
     newest = rank(slots.c.newest_at, slots.c.newest_action, slots.c.newest_id)
     slot, newest_first = (changes.c.target_id, changes.c.slot), [part.desc() for part in own]
-    facts = (
+    places = (
         func.row_number().over(partition_by=slot, order_by=newest_first),
         func.first_value(changes.c.id).over(partition_by=slot, order_by=newest_first),
+    )
+    facts = (
         slots.c.newest_id,
         or_(slots.c.newest_id.is_(None), tuple_(*own) > tuple_(*newest)),
         func.coalesce(slots.c.confirmed == changes.c.action + changes.c.value, False),
@@ -172,15 +192,23 @@ def _ranking(default: Reassert, *by_connection: tuple[str, Reassert]) -> Insert:
     meant = (among_given(changes.c.id, "numbers"), changes.c.state == State.PENDING.value)
     # The change that is a slot's newest already was merged before another import took it over.
     new = or_(slots.c.newest_id.is_(None), slots.c.newest_id != changes.c.id)
-    found = select(*(changes.c[name] for name in _FACTS), *facts).outerjoin(slots, own_slot(changes))
-    return insert(_merging).from_select(list(_merging.c), found.where(*meant, new))
+
+    def filling(*places: ColumnElement[int]) -> Insert:
+        found = select(*(changes.c[name] for name in _FACTS), *places, *facts).outerjoin(slots, own_slot(changes))
+        return insert(_merging).from_select(list(_merging.c), found.where(*meant, new))
+
+    return filling(_ONE, changes.c.id), filling(*places)
 
 
 def _count_kinds(tx: Connection) -> Mapping[Any, int]:
     return tx.execute(_COUNT).mappings().one()
 
 
-_COUNT = select(*(func.count().filter(kind).label(name) for name, kind in _KINDS.items())).select_from(_merging)
+_COUNT = select(
+    *(func.count().filter(kind).label(name) for name, kind in _KINDS.items()),
+    func.count().label("changes"),
+    select(func.count()).select_from(select(*_SLOT).distinct().subquery()).scalar_subquery().label("slots"),
+).select_from(_merging)
 
 
 def _spread_freshness(tx: Connection) -> None:
@@ -257,8 +285,7 @@ def _renewal() -> Update:
 
 def _beginning() -> Insert:
     """Let those of slots without a register begin one."""
-    slot = (_merging.c.target_id, _merging.c.slot)
-    new = select(*slot, *_NEWEST.values()).where(_KINDS["beginning"]).order_by(*slot)
+    new = select(*_SLOT, *_NEWEST.values()).where(_KINDS["beginning"]).order_by(*_SLOT)
     return insert(slots).from_select(["target_id", "slot", *_NEWEST], new)
 
 

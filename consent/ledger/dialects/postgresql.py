@@ -35,7 +35,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from consent.ledger.dialects import Dialect, Read
 from consent.ledger.dialects.pool import ONE_VIEW, READ_ONLY, open_engine
-from consent.ledger.dialects.statements import Among, Bulk, Held, Row, UpdateEach, plain_rows, side_by_side
+from consent.ledger.dialects.statements import Among, Bulk, Held, Row, UpdateEach, plain_rows
 
 T = TypeVar("T")
 
@@ -53,6 +53,7 @@ class PostgreSQLBulk(Bulk):
     upsert = staticmethod(insert)
     mark = "%s"
     hashes_groups = True
+    upserts_parts = False
     entry = _NUMBER
 
     def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row], conflict: str = "") -> int:
@@ -100,11 +101,11 @@ class PostgreSQLBulk(Bulk):
         with driver(self.tx, binary=True) as cursor:
             return cast("list[Row]", cursor.execute(f"SELECT {columns} {_CHANGES}", asked).fetchall())
 
-    def select_registers(self, targets: Sequence[bytes], slots: Sequence[str]) -> list[Held | None]:
+    def select_registers(self, targets: Sequence[bytes], slots: Sequence[str]) -> dict[int, Held]:
         """Look each up by target key and slot."""
         with driver(self.tx, binary=True) as cursor:
             found = cursor.execute(_REGISTERS, (targets, slots)).fetchall()
-        return side_by_side(found, len(targets))
+        return {row[0]: row[1:] for row in found}
 
     @staticmethod
     def among_found(column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:

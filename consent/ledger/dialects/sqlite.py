@@ -36,7 +36,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from consent.errors import ConfigurationError
 from consent.files import refuse_planted_at
 from consent.ledger.dialects import Dialect, Read
-from consent.ledger.dialects.statements import Among, Bulk, Held, Row, UpdateEach, plain_rows, side_by_side
+from consent.ledger.dialects.statements import Among, Bulk, Held, Row, UpdateEach, plain_rows
 from consent.ledger.keys import KEY_BYTES
 
 T = TypeVar("T")
@@ -53,6 +53,7 @@ class SQLiteBulk(Bulk):
     upsert = staticmethod(insert)
     mark = "?"
     hashes_groups = False
+    upserts_parts = True
     entry = "0"  # the same for all: there is one writer
 
     def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row], conflict: str = "") -> int:
@@ -85,10 +86,10 @@ class SQLiteBulk(Bulk):
         asked = {"targets": targets, "keys": b"".join([key for key, _ in whose])}
         return plain_rows(self.tx.exec_driver_sql(f"SELECT {columns} {_CHANGES}", asked))
 
-    def select_registers(self, targets: Sequence[bytes], slots: Sequence[str]) -> list[Held | None]:
+    def select_registers(self, targets: Sequence[bytes], slots: Sequence[str]) -> dict[int, Held]:
         """Look each up by target key and slot."""
         asked = {"slots": orjson.dumps(slots).decode(), "keys": b"".join(targets)}
-        return side_by_side(plain_rows(self.tx.exec_driver_sql(_REGISTERS, asked)), len(targets))
+        return {row[0]: row[1:] for row in plain_rows(self.tx.exec_driver_sql(_REGISTERS, asked))}
 
     @staticmethod
     def among_found(column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -96,12 +96,14 @@ class Upsert:
     """A module's constant: insert the rows that a query finds, which must have a WHERE, or renew those that are there.
 
     A row whose key is there already has columns set to SQL expressions, if `where` says so; `excluded.x` is the new
-    value. `where` spares the database rows that would be written as they are.
+    value. `where` spares the database rows that would be written as they are. The `source` finds one row for a key; in
+    `parts` there may be several, each of which renews what the one before it has left.
     """
 
     table: Table
     columns: Sequence[str]
     source: Select[Any]
+    parts: Select[Any]
     values: Mapping[str, str]
     where: str = "true"
 
@@ -138,6 +140,9 @@ class Bulk(ABC):
     hashes_groups: ClassVar[bool]
     """Whether GROUP BY keeps a sum for each group on one walk; otherwise all rows are sorted for it."""
 
+    upserts_parts: ClassVar[bool]
+    """Whether an upsert may renew what it has inserted itself."""
+
     entry: ClassVar[str]
     """SQL of the number under which a transaction adds to counts that others add to at the same time."""
 
@@ -165,7 +170,7 @@ class Bulk(ABC):
 
     def insert_or_update(self, upsert: Upsert, given: Mapping[str, Any]) -> int:
         """Insert or renew what the query finds that is given these parameters; return how many rows."""
-        made = self.tx.execute(_upsert_of(upsert, self.upsert), given).rowcount
+        made = self.tx.execute(_upsert_of(upsert, type(self)), given).rowcount
         self._notice_growth(upsert.table, made)  # at once
         return made
 
@@ -186,10 +191,10 @@ class Bulk(ABC):
         """Return columns of the recorded ones of these changes, which are dedupe keys, with their targets' numbers."""
 
     @abstractmethod
-    def select_registers(self, targets: Sequence[bytes], slots: Sequence[str]) -> list[Held | None]:
-        """Return what the slots of some changes hold, whose targets' keys and slots these are, side by side.
+    def select_registers(self, targets: Sequence[bytes], slots: Sequence[str]) -> dict[int, Held]:
+        """Return what the slots of some changes hold, whose targets' keys and slots these are, by their places there.
 
-        None stands for a change about a target that the ledger does not know; a slot without a register holds nothing.
+        A change about a target that the ledger does not know has none; a slot without a register holds nothing.
         """
 
     @staticmethod
@@ -226,10 +231,11 @@ def _numbers_of(table: Table, key: str) -> tuple[Select[tuple[int]], Select[tupl
 
 
 @cache
-def _upsert_of(upsert: Upsert, insert: Callable[[Table], Any]) -> Any:
-    """Return the statement, as a dialect's `insert` makes it."""
+def _upsert_of(upsert: Upsert, kind: type[Bulk]) -> Any:
+    """Return the statement, as a dialect likes it best."""
     values: dict[str, ColumnElement[Any]] = {name: literal_column(sql) for name, sql in upsert.values.items()}
-    made = insert(upsert.table).from_select(list(upsert.columns), upsert.source)
+    source = upsert.parts if kind.upserts_parts else upsert.source
+    made = kind.upsert(upsert.table).from_select(list(upsert.columns), source)
     key, where = list(upsert.table.primary_key), upsert.where
     renewed = made.on_conflict_do_update(index_elements=key, set_=values, where=literal_column(where))
     return renewed.execution_options(preserve_rowcount=True)
@@ -242,20 +248,6 @@ def bulk(tx: Connection) -> Bulk:
 
 NEW = "ON CONFLICT DO NOTHING"
 """What makes `insert` leave out rows whose keys are there already."""
-
-
-def side_by_side(found: list[Row], count: int) -> list[Held | None]:
-    """Return rows, each of which begins with its place, at their places, and None at all others."""
-    held: list[Held | None] = [None] * count
-    for place, *register in found:
-        held[place] = cast("Held", tuple(register))
-    return held
-
-
-def write_whole(tx: Connection, statement: Writing) -> list[Row]:
-    """Write many rows `as_whole`, and return those that the statement returns."""
-    result = tx.execute(as_whole(statement))
-    return plain_rows(result) if result.returns_rows else []
 
 
 def as_whole(statement: Writing) -> Writing:

@@ -172,8 +172,8 @@ class IncomingBatch:
         rows, self.targets = under_main_keys(tx, self.rows, self.targets, TARGET)
         self.rows = []
         registers = bulk(tx).select_registers([row[TARGET] for row in rows], [row[SLOT] for row in rows])
-        for row, held in zip(rows, registers, strict=True):
-            if held is None:
+        for place, row in enumerate(rows):
+            if (held := registers.get(place)) is None:
                 self.rows.append(row)
                 continue
             key, line, target, slot, action, value, since, details, own, _, *due = row
@@ -219,8 +219,8 @@ class IncomingBatch:
             return
         rows = [self.rows[place] for place in out]
         registers = bulk(tx).select_registers([row[TARGET] for row in rows], [row[SLOT] for row in rows])
-        asked = zip(out, rows, registers, strict=True)
-        self.rename_known(tx, [place for place, row, held in asked if held and _is_restated(row, held)], import_id)
+        again = [out[number] for number, held in registers.items() if _is_restated(rows[number], held)]
+        self.rename_known(tx, again, import_id)
 
     def places_of(self, tx: Connection, import_id: str) -> list[int]:
         """Return where the changes stand that the ledger has from this import. To be called after a lookup."""

@@ -75,13 +75,16 @@ def enqueue(lock: MergeLock, numbers: Sequence[int], *, now: int, untried: bool 
     bulk(lock.tx).insert_or_update(_MAKE_UNTRIED if untried else _MAKE, given)
 
 
+_NOW = bindparam("now", type_=BigInteger())
+_MEANT = (among_given(changes.c.id, "numbers"), changes.c.state == State.PENDING.value)
+
+
 def _tasks(*which: ColumnElement[bool]) -> Select[Any]:
     """Find the tasks of the pending ones of the changes that are given."""
     # A value, asked for by number alone: NOT EXISTS, or an index of those who are due, PostgreSQL may begin with.
     as_urgent = and_(is_due, customer_tasks.c.lane <= lane_term, customer_tasks.c.deadline <= deadline_term)
     due = select(as_urgent).where(customer_tasks.c.target_id == changes.c.target_id).scalar_subquery()
     whose, first = changes.c.target_id, (lane_term > _LAST_OF_OPTOUTS, deadline_term, changes.c.id)
-    meant = (among_given(changes.c.id, "numbers"), *which)
     each = (
         select(
             whose,
@@ -90,13 +93,24 @@ def _tasks(*which: ColumnElement[bool]) -> Select[Any]:
             rule_term.label("rule"),
             func.row_number().over(partition_by=whose, order_by=first).label("place"),
         )
-        .where(*meant, changes.c.state == State.PENDING.value, ~func.coalesce(due, false()))
+        .where(*_MEANT, *which, ~func.coalesce(due, false()))
         .subquery()
     )
-    urgency, now = (each.c.lane, each.c.deadline, each.c.rule), bindparam("now", type_=BigInteger())
-    tasks = select(each.c.target_id, targets.c.connection, targets.c.bucket, *urgency, literal(1), now, now)
+    urgency = (each.c.lane, each.c.deadline, each.c.rule)
+    tasks = select(each.c.target_id, targets.c.connection, targets.c.bucket, *urgency, literal(1), _NOW, _NOW)
     tasks = tasks.join(targets, targets.c.id == each.c.target_id)
     return tasks.where(each.c.place == 1).order_by(each.c.target_id)
+
+
+def _task_of_each(*which: ColumnElement[bool]) -> Select[Any]:
+    """Find a task for each of them, the first change first: added one after the other, they come to the same.
+
+    What is due and as urgent need not be left out, for adding it changes nothing.
+    """
+    urgency = (lane_term, deadline_term, rule_term)
+    each = select(changes.c.target_id, targets.c.connection, targets.c.bucket, *urgency, literal(1), _NOW, _NOW)
+    each = each.join(targets, targets.c.id == changes.c.target_id)
+    return each.where(*_MEANT, *which).order_by(changes.c.id)
 
 
 _FREE = "customer_tasks.lease_token IS NULL"
@@ -111,6 +125,7 @@ _MAKE = Upsert(
     customer_tasks,
     ("target_id", "connection", "bucket", "lane", "deadline", "rule", "waiting", "next_at", "enqueued_at"),
     _tasks(),
+    _task_of_each(),
     values={
         "lane": "CASE WHEN excluded.lane < customer_tasks.lane THEN excluded.lane ELSE customer_tasks.lane END",
         "deadline": f"CASE WHEN {_SOONER} THEN excluded.deadline ELSE customer_tasks.deadline END",
@@ -120,7 +135,8 @@ _MAKE = Upsert(
     },
     where=f"excluded.lane < customer_tasks.lane OR {_SOONER} OR customer_tasks.waiting <> 1 AND {_FREE}",
 )
-_MAKE_UNTRIED = replace(_MAKE, source=_tasks(changes.c.code.is_(None)))
+_UNTRIED = changes.c.code.is_(None)
+_MAKE_UNTRIED = replace(_MAKE, source=_tasks(_UNTRIED), parts=_task_of_each(_UNTRIED))
 
 
 def of_bucket(bucket: Bucket) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
@@ -137,7 +153,7 @@ def bucket_given(bucket: Bucket) -> dict[str, Any]:
     return {"connection": bucket.connection, "bucket": bucket.name}
 
 
-IS_RIPE = (is_put_off, *OF_BUCKET, customer_tasks.c.next_at <= bindparam("now", type_=BigInteger))
+IS_RIPE = (is_put_off, *OF_BUCKET, customer_tasks.c.next_at <= _NOW)
 """That a customer task of such a bucket was put off until a moment that has come."""
 
 

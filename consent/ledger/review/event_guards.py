@@ -163,11 +163,11 @@ def _withdrawn(tx: Connection, batch: IncomingBatch, sender: _Sender) -> set[int
 def _overruling(tx: Connection, batch: IncomingBatch, new: Sequence[int]) -> set[int]:
     """Return which of the new opt-ins, named by their places, are newer than the opt-out of their slot."""
     rows = [batch.rows[place] for place in new]
-    held = bulk(tx).select_registers([row[TARGET] for row in rows], [row[SLOT] for row in rows]) if rows else []
+    held = bulk(tx).select_registers([row[TARGET] for row in rows], [row[SLOT] for row in rows]) if rows else {}
     return {
-        place
-        for place, row, register in zip(new, rows, held, strict=True)
-        if register is not None and register[2] == _OUT and row[SINCE] > register[1]
+        new[place]
+        for place, (_, newest_at, newest_action, *_) in held.items()
+        if newest_action == _OUT and rows[place][SINCE] > newest_at
     }
 
 

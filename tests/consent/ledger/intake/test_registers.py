@@ -36,7 +36,8 @@ def held(ledger: Ledger, asked: list[tuple[str, str]]) -> list[Held | None]:
     """Ask for the registers of some customers' slots."""
     secret = ledger.database.hash_key
     keys = [target_key(secret, "capillary", {"user_id": customer}) for customer, _ in asked]
-    return ledger.database.read(lambda tx: bulk(tx).select_registers(keys, [slot for _, slot in asked]))
+    found = ledger.database.read(lambda tx: bulk(tx).select_registers(keys, [slot for _, slot in asked]))
+    return [found.get(place) for place in range(len(asked))]
 
 
 def test_each_change_is_compared_with_its_own_slot(ledger: Ledger) -> None:
