@@ -33,7 +33,7 @@ from consent.ledger.ledger import Ledger
 from consent.settings import load_settings
 from console.commands.run.input_files import row_models
 from console.local.broker import LocalBroker
-from producers.files.file import prepare
+from producers.files.prepare import prepare
 from producers.files.sources import source_files
 from producers.ingest_file import ingest_file
 from producers.options import IngestOptions
@@ -182,7 +182,7 @@ def a_post(folder: Path) -> Iterator[tuple[Callable[[], object], ...]]:
     ledger.close()
 
 
-WAYS = {"CSV row, from cell to outcome": (a_csv_row, 156, 72), "HTTP POST, from request to answer": (a_post, 40, 22)}
+WAYS = {"CSV row, from cell to outcome": (a_csv_row, 153, 69), "HTTP POST, from request to answer": (a_post, 40, 22)}
 """What is followed, and how many hops through how many files it may take."""
 
 

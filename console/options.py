@@ -254,21 +254,21 @@ def way(text: str | None) -> Reassert | None:
 
 def maps(arguments: Sequence[str] | None) -> dict[str, str]:
     """Read the --map options; raise ConfigurationError for one of another form."""
-    from producers.parsing.columns import parse_maps
+    from producers.options import parse_maps
 
     return parse_maps(arguments or ())
 
 
 def constants(arguments: Sequence[str] | None) -> dict[str, str]:
     """Read the --set options; raise ConfigurationError for one of another form."""
-    from producers.parsing.columns import parse_constants
+    from producers.options import parse_constants
 
     return parse_constants(arguments or ())
 
 
 def values(arguments: Sequence[str] | None) -> dict[str, dict[str, str]]:
     """Read the --values options; raise ConfigurationError for one of another form."""
-    from producers.parsing.columns import parse_values
+    from producers.options import parse_values
 
     return parse_values(arguments or ())
 

@@ -17,8 +17,7 @@ from consent.files import path_text, user_name
 from consent.guards.rules import ImportGuards, feed_of
 from consent.imports import FILE, Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
 from consent.tracing.spans import Traced
-from producers.files.chunks import Chunk, read_chunks, warning_notes
-from producers.files.file import PreparedFile
+from producers.files.file import Chunk, PreparedFile, read_chunks, warning_notes
 from producers.files.rejects import RejectsFile, RejectsHeader
 from producers.options import IngestOptions
 from producers.parsing.columns import FALLBACK_TIME, plain
@@ -133,7 +132,7 @@ def source_of(file: PreparedFile) -> ImportSource:
 
 def _fingerprint(file: PreparedFile) -> str:
     """Name an import by its bytes and by what changes their meaning, never by the file's name or time."""
-    options, defaults = file.options, file.defaults
+    options, defaults = file.options, file.context.defaults
     meaning: dict[str, Any] = {
         "bytes": file.inspection.sha256,
         "connection": file.context.connection,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,3 +122,39 @@ class IngestOptions:
         if moment > datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS):
             raise ConfigurationError("--effective-at lies in the future: give the time when people made their choice")
         return moment
+
+
+def parse_maps(arguments: Iterable[str]) -> dict[str, str]:
+    """Read `their=ours` arguments; raise ConfigurationError for one of another form."""
+    pairs = {argument: argument.rpartition("=") for argument in arguments}
+    for argument, (their, _, ours) in pairs.items():
+        if not their.strip() or not ours.strip():
+            raise ConfigurationError(
+                f"--map is written their=ours, for example --map phone=destination, not {argument!r}"
+            )
+    return {their.strip(): ours.strip() for their, _, ours in pairs.values()}
+
+
+def parse_constants(arguments: Iterable[str]) -> dict[str, str]:
+    """Read `our=value` arguments; raise ConfigurationError for one of another form."""
+    pairs = {argument: argument.partition("=") for argument in arguments}
+    for argument, (ours, _, value) in pairs.items():
+        if not ours.strip() or not value.strip():
+            raise ConfigurationError(f"--set is written our=value, for example --set action=OPTOUT, not {argument!r}")
+    return {ours.strip(): value.strip() for ours, _, value in pairs.values()}
+
+
+def parse_values(arguments: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Read `column:value=ours,value=ours` arguments, by column; raise ConfigurationError for one of another form."""
+    found: dict[str, dict[str, str]] = {}
+    for argument in arguments:
+        column, mark, _ = argument.partition("=")[0].rpartition(":")
+        pairs = [pair.partition("=") for pair in argument[len(column + mark) :].split(",")]
+        if any(not equals or not ours.strip() for _, equals, ours in pairs):
+            raise ConfigurationError(
+                "--values is written column:value=ours, several with commas, for example "
+                f"--values 'Opted out:TRUE=OPTOUT,FALSE=skip', not {argument!r}"
+            )
+        meanings = {theirs.strip(): ours.strip() for theirs, _, ours in pairs}
+        found.setdefault(column.strip() or "action", {}).update(meanings)
+    return found

@@ -79,7 +79,7 @@ def import_seconds(path: Path) -> tuple[float, float]:
     """Import a file into a new ledger; return the seconds until all of it was committed, by the clock and of CPU."""
     from consent.ledger.ledger import Ledger
     from producers.files.archive import unpacked
-    from producers.files.file import prepare
+    from producers.files.prepare import prepare
     from producers.files.sources import source_files
     from producers.ingest_file import ingest_file
     from producers.options import IngestOptions

@@ -21,7 +21,7 @@ from bench.producers.intake import HEADER, confirm_everything, write_file
 from consent.guards.rules import GuardRules
 from consent.ledger.ledger import Ledger
 from console.cli import GC_THRESHOLD
-from producers.files.file import prepare
+from producers.files.prepare import prepare
 from producers.files.sources import source_files
 from producers.ingest_file import ingest_file
 from producers.options import IngestOptions

@@ -67,7 +67,7 @@ def import_once(url: str, path: Path) -> tuple[float, float, float, int]:
     """
     from consent.guards.rules import GuardRules
     from consent.ledger.ledger import Ledger
-    from producers.files.file import prepare
+    from producers.files.prepare import prepare
     from producers.files.sources import source_files
     from producers.ingest_file import ingest_file
     from producers.options import IngestOptions

@@ -19,11 +19,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
-from consent.errors import UnreadableFile, unreadable
+from consent.errors import UnreadableFile, UnusableHeader, unreadable
 from consent.feed import Feed
 from consent.files import path_text
-from producers.feeds.choice import sheet_of
 from producers.files.inspect import GZIP, ZIP, ZSTD, look, reading, settled, unstable
+from producers.files.prepare import feed_named, has_name
 from producers.files.rejects import REJECTS_ENDING
 from producers.files.sheet.rows import convert
 from producers.files.sources import Origin, SourceFile, path_of, private_copy
@@ -124,12 +124,31 @@ def _is_workbook(names: list[str], file: str) -> bool:
 def _sheet(archive: _Archive, workbook: BinaryIO, stack: ExitStack) -> SourceFile:
     """Turn a workbook's sheet into a private file of its rows."""
     spool, options, file = stack.enter_context(private_copy()), archive.options, archive.file
-    wanted = sheet_of(file.name, options, archive.feeds)
+    wanted = _sheet_of(file.name, options, archive.feeds)
     sheet = convert(workbook, spool, file.name, wanted, options.sheet_memory)
     digest = archive.origin.sha256 if wanted is None else _digest(archive.origin.sha256, wanted)
     return SourceFile(
         path_of(spool), file.name, spooled=True, origin=replace(archive.origin, sha256=digest, sheet=sheet)
     )
+
+
+def _sheet_of(file: str, options: IngestOptions, feeds: Mapping[str, Feed]) -> str | None:
+    """Return which sheet of a workbook is meant, None for its first; its header is not known before one is read.
+
+    The options say it, else the feed that they name, else the feeds that its name fits. Raises ConfigurationError if
+    there is no such feed, UnusableHeader if feeds name different sheets.
+    """
+    if options.sheet is not None:
+        return options.sheet
+    if options.feed:
+        return feed_named(options.feed, feeds).sheet or None
+    fitting = {name: feed.sheet for name, feed in feeds.items() if feed.file and has_name(feed, file)}
+    if len({*fitting.values()}) > 1:
+        raise UnusableHeader(
+            f"{file} fits the feeds {' and '.join(sorted(fitting))}, which read different sheets: choose one with "
+            "--feed, or give them other file patterns"
+        )
+    return next(iter(fitting.values()), "") or None
 
 
 def _is_data(member: zipfile.ZipInfo) -> bool:

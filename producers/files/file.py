@@ -1,35 +1,32 @@
-"""A file that is ready to be read: inspected, its header read, and the place where its rows begin."""
+"""A file that is ready to be read, and its rows as chunks of changes and rejected rows, one transaction each."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
 from itertools import islice
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from consent.errors import UnreadableFile, UnusableHeader, UnusableInput
-from consent.feed import Feed
-from consent.row import ConsentRow
-from consent.time_formats import AUTO
-from producers.feeds.choice import mapping_column, reading_its_header, with_its_feed
-from producers.feeds.mapping import RowMapping, row_mapping, settled_format
-from producers.files.csv.encoding import scan
-from producers.files.csv.rows import CsvReader, parse_delimiter, read_first_row
-from producers.files.header import Header, read_header, require_columns
-from producers.files.inspect import Inspection, inspect_file, last_line
-from producers.files.lines import PushBackLines, RowReader, RowShape
-from producers.files.ndjson import NdjsonReader, read_names
-from producers.files.sheet.rows import SheetReader, last_row
-from producers.files.sources import Manifest, SourceFile
-from producers.options import IngestOptions
-from producers.parsing.columns import FREE_TEXT, Vocabulary, vocabulary
-from producers.parsing.row_parser import ParseContext, parse_context
+from consent.change import ConsentChange
+from consent.errors import UnreadableFile
+from consent.imports import REFUSED, Checkpoint, RejectedRow
+from consent.row import WARNINGS
+from producers.feeds.mapping import RowMapping
+from producers.files.csv.rows import CsvReader
+from producers.files.inspect import Inspection
+from producers.files.lines import LONGEST_LINE, FileRow, PushBackLines, RowReader, RowShape
+from producers.files.ndjson import NdjsonReader
+from producers.files.sheet.rows import SheetReader
+from producers.options import CHUNK_ROWS, IngestOptions
+from producers.parsing.columns import FALLBACK_TIME, FREE_TEXT, MAPPING, Header
+from producers.parsing.error_messages import RowError
+from producers.parsing.row_parser import ParseContext, RowCache
 
 Format = Literal["csv", "ndjson", "sheet"]
 
@@ -92,7 +89,11 @@ class PreparedFile:
     @property
     def mapping_column(self) -> str:
         """The name of the column in which its rejects file carries the mapping; "" if its rows need none."""
-        return mapping_column(self.options, self.header.ours)
+        if not any(self.options.as_feed().stated()):
+            return ""
+        found = {theirs: ours for ours, theirs in self.header.ours.items() if ours != FALLBACK_TIME}
+        carried = self.options.as_feed().model_copy(update={"columns": found}).stated()
+        return f"{MAPPING} {json.dumps(carried, ensure_ascii=False, sort_keys=True)}"
 
     def held_since(self, cells: Sequence[str], default: str) -> str:
         """Return since when a rejected row holds if it is imported again without a time, "" if it must bring one.
@@ -103,11 +104,18 @@ class PreparedFile:
             default = ""
         return self.header.held_since(cells, default)
 
-    @property
-    def defaults(self) -> dict[str, Mapping[str, str]]:
-        """What fills the columns that its rows leave empty, by connection."""
-        named = self.context.candidates("connection" in self.row_header.ours)
-        return {name: self.context.defaults[name] for name in named if name in self.context.defaults}
+    def error_of_joined_files(self, cells: Sequence[str]) -> RowError | None:
+        """Return what is wrong with a row that holds the header again, because files were joined; None for others."""
+        names, row = _bare(self.header.names), _bare(cells)
+        if row == names:
+            return _HEADER_AGAIN
+        if (
+            len(row) == 2 * len(names) - 1
+            and row[-len(names) + 1 :] == names[1:]
+            and row[-len(names)].endswith(names[0])
+        ):
+            return _JOINED_WITHOUT_END
+        return None
 
     def since(self, default: datetime | None) -> PreparedFile:
         """Return the same file with another moment for rows that have none."""
@@ -138,6 +146,13 @@ class PreparedFile:
         places = [index for index, column in self.header.columns if column == "effective_at"]
         return (cells[places[0]] for cells in self.rows()) if places else iter(())
 
+    def lacks_zone(self) -> bool:
+        """Whether times are read in a zone that they do not name: by their format, else by the first of them."""
+        if self.options.time_format:
+            return self.mapping is not None and self.mapping.zoneless
+        first = islice(self.times(), _FIRST_TIMES)
+        return any(cell and not _NAMES_ZONE.search(cell, len("2026-11-20")) for cell in first)
+
     def rows(self) -> Iterator[list[str]]:
         """Give the cells of all rows that can be read."""
         with self.open() as reader:
@@ -145,150 +160,140 @@ class PreparedFile:
                 yield from (row.cells for row in rows if row.error is None and row.line <= self.last_line)
 
 
-def prepare(
-    file: SourceFile,
-    options: IngestOptions,
-    rows: Mapping[str, type[ConsentRow]],
-    defaults: Mapping[str, Mapping[str, str]],
-    feeds: Mapping[str, Feed] = MappingProxyType({}),
-) -> PreparedFile:
-    """Inspect a file, find its feed, and read its header; nothing is recorded yet.
-
-    `rows` holds the row model of each connection, `defaults` what fills empty columns, by connection. Raises
-    UnreadableFile, UnstableFile or UnusableHeader for the file, ConfigurationError for the options.
-    """
-    inspection, options, columns = _inspected(file, options, rows, feeds)
-    if options.region:
-        rows = {name: model.in_region(options.region) for name, model in rows.items()}
-    known = vocabulary(rows.values(), options.maps, only_maps=options.only_maps)
-    given = options.effective_at_utc
-    effective_at = given or inspection.modified_at
-    context = parse_context(rows, defaults, options.connection, effective_at, options.zone)
-    context = replace(context, given=given, or_give=", or give --effective-at")
-    columns = columns or _read_columns(inspection, options, known)
-    try:
-        header = read_header(columns.names, known, file.name)
-        found = _with_mapping(PreparedFile(inspection, options, columns, header, context), known)
-        require_columns(header, found.row_header, context, known, file.name)
-    except UnusableHeader as error:
-        sheet = inspection.sheet
-        made = "" if options.feed or options.maps else reading_its_header(columns.names, feeds)
-        raise UnusableHeader(f"{error}{sheet.instead(known.find) if sheet else ''}{made}") from None
-    if effective_at is None and not header.has_time:
-        clock = "has no modification time" if file.spooled else "has a modification time that cannot be right"
-        raise UnreadableFile(f"{file.name} {clock}: add a column effective_at, or give --effective-at")
-    undated = given is None and not header.has_time
-    promised = _promised_rows(inspection, columns.header_lines)
-    return replace(found, undated=undated, manifest_rows=promised, zoneless=_lacks_zone(found))
-
-
-def _lacks_zone(file: PreparedFile) -> bool:
-    """Whether times are read in a zone that they do not name: by their format, else by the first of them."""
-    if file.options.time_format:
-        return file.mapping is not None and file.mapping.zoneless
-    return any(cell and not _NAMES_ZONE.search(cell, len("2026-11-20")) for cell in islice(file.times(), _FIRST_TIMES))
-
-
 _FIRST_TIMES = 100
 _NAMES_ZONE = re.compile(r"[Zz]$|[+-]\d\d(?::?\d\d)?$")
 
 
-def _promised_rows(found: Inspection, header_lines: int) -> int | None:
-    """Return how many rows the manifest beside a file promises, if it has one; raises UnreadableFile."""
-    manifest = Manifest.beside(found.file)
-    if manifest is None:
-        return None
-    manifest.check_digest(found.sha256)
-    manifest.check_most(found.lines - header_lines)
-    return manifest.rows
+def _bare(cells: Sequence[str]) -> list[str]:
+    return [cell.replace("\ufeff", "").strip() for cell in cells]
 
 
-def look_at(file: SourceFile, options: IngestOptions, rows: Mapping[str, type[ConsentRow]]) -> PreparedFile:
-    """Return a file of which only names and cells are known: no change can be made of it yet.
+_HEADER_AGAIN = RowError(
+    "repeated_header",
+    "this line is the header again, because several files were joined: remove it, or import the files one by one",
+)
+_JOINED_WITHOUT_END = RowError(
+    "repeated_header",
+    "the header of another file follows this row, because files were joined without a line break between them: put the "
+    "row into a line of its own, or import the files one by one",
+)
 
-    Raises UnusableInput for the file, ConfigurationError for the options.
+
+MOST_CHANGES = 20_000
+"""Changes of one chunk, and those of one row more: a row that names the members of a list may be several hundred."""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Some rows that follow each other: the changes, the rejected rows with their cells, and the place behind them.
+
+    `cells` runs beside `rejects`, and `rows` holds all rows as they were read. `warnings` counts rows whose target may
+    be a slip, `skipped` those that a feed leaves out. The part of the checkpoint that concerns the rejects file is
+    filled in when that has been written.
     """
-    inspection = inspect_file(file, options.encoding, options.patience)
-    columns = _read_columns(inspection, options, vocabulary(rows.values()))
-    context = parse_context(rows, {}, None, None, options.zone)
-    return _without_end(PreparedFile(inspection, options, columns, Header(tuple(columns.names), ()), context))
+
+    changes: list[ConsentChange] = field(default_factory=list)
+    rejects: list[RejectedRow] = field(default_factory=list)
+    cells: list[list[str]] = field(default_factory=list)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    rows: list[FileRow] = field(default_factory=list)
+    warnings: Counter[str] = field(default_factory=Counter)
+    skipped: int = 0
+
+    def reject(self, members: Collection[int]) -> None:
+        """Make rejected rows of those that hold the changes at these places: the ledger cannot keep them."""
+        lines = {self.changes[place].line for place in members}
+        kept = [change for change in self.changes if change.line not in lines]
+        code, message = REFUSED
+        found = [row for row in self.rows if row.line in lines]
+        count = self.checkpoint.changes - (len(self.changes) - len(kept)) + len(found)
+        self.changes, self.checkpoint = kept, replace(self.checkpoint, changes=count)
+        self.rejects.extend(RejectedRow(row.line, None, code, message) for row in found)
+        self.cells.extend(row.cells for row in found)
 
 
-def _inspected(
-    file: SourceFile, options: IngestOptions, rows: Mapping[str, type[ConsentRow]], feeds: Mapping[str, Feed]
-) -> tuple[Inspection, IngestOptions, Columns | None]:
-    """Inspect a file; return the options with what its feed says, and its columns if they were read as these say."""
-    inspection = inspect_file(file, options.encoding, options.patience)
-    read: list[tuple[IngestOptions, Columns]] = []
+def read_chunks(file: PreparedFile, start: Checkpoint | None = None, chunk_rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
+    """Read a file from a checkpoint on, `chunk_rows` rows at a time, fewer where rows are very long.
 
-    def header_of(candidate: IngestOptions) -> list[str]:
-        seen = inspection
-        if candidate.encoding and candidate.encoding != options.encoding and inspection.sheet is None:
-            seen = replace(inspection, encoding=scan(candidate.encoding).encoding)
-        try:
-            columns = _read_columns(
-                seen, candidate, vocabulary(rows.values(), candidate.maps, only_maps=candidate.only_maps)
-            )
-        except UnusableInput:
-            return []
-        read.append((candidate, columns))
-        return columns.names
-
-    found = with_its_feed(file.name, options, feeds, header_of)
-    if found.encoding != options.encoding:
-        inspection = inspect_file(file, found.encoding, found.patience)
-    return inspection, found, next((columns for candidate, columns in read if candidate is found), None)
-
-
-def _with_mapping(file: PreparedFile, known: Vocabulary) -> PreparedFile:
-    """Return a file with the mapping of its feed, and with the end of its rows."""
-    file, options = _without_end(file), file.options
-    if options.time_format == AUTO:
-        options = replace(options, time_format=settled_format(file.times(), file.name))
-        file = replace(file, options=options)
-    if not (options.constants or options.values or options.time_format):
-        return file  # its rows stand in our columns as they are
-    return replace(file, mapping=row_mapping(file.header.names, file.header.columns, options, known, file.name))
+    Every row that is not blank is in exactly one chunk, either as changes (one for each slot that it names) or as a
+    rejected row. Before each chunk and after the last the file is compared with the inspected one: raises UnstableFile
+    once it differs, and UnreadableFile if it turns out damaged.
+    """
+    place = start or Checkpoint()
+    done, count, skipped = place.records, place.changes, place.skipped
+    parser = _RowParser(file)
+    try:
+        with file.open() as reader:
+            if done:
+                reader.skip(done)
+            chunk = _next_chunk(file, reader, parser, chunk_rows)
+            while chunk.rows:
+                file.inspection.confirm()
+                done += len(chunk.rows)
+                # Counted in the chunk's checkpoint, since rows may become rejected while the chunk is recorded.
+                count += len(chunk.changes) + len(chunk.rejects)
+                skipped += chunk.skipped
+                chunk.checkpoint = Checkpoint(done, reader.line, changes=count, skipped=skipped)
+                yield chunk
+                count = chunk.checkpoint.changes
+                chunk = _next_chunk(file, reader, parser, chunk_rows)
+    except UnreadableFile:
+        file.inspection.confirm()
+        raise
+    file.inspection.confirm()
 
 
-def _without_end(file: PreparedFile) -> PreparedFile:
-    if not file.options.skip_end:
-        return file
-    with file.inspection.open() as text:
-        last = last_line if file.inspection.sheet is None else last_row
-        return replace(file, last_line=last(text, file.options.skip_end))
+def warning_notes(warnings: Mapping[str, int]) -> list[str]:
+    """Return what to say of rows whose target may be a slip, given how many there are of each kind."""
+    return [f"{WARNINGS[kind]}: {count:,}; they are delivered all the same" for kind, count in sorted(warnings.items())]
 
 
-def _read_columns(inspection: Inspection, options: IngestOptions, known: Vocabulary) -> Columns:
-    """Find out by its content how a file names its columns: in a header, or in each record."""
-    name = inspection.file.name
-    delimiter = parse_delimiter(options.delimiter) if options.delimiter else None
-    with inspection.open() as text:
-        if inspection.sheet is not None:
-            lines = PushBackLines(text)
-            names = SheetReader(lines, inspection.sheet).first(options.skip_top)
-            return Columns("sheet", names, lines.line, delimiter or ",")
-        lines = PushBackLines(text, options.skip_top)
-        if _is_ndjson(lines.peek().removeprefix("\ufeff"), name):
-            names = list(_record_names(inspection, options.skip_top))
-            return Columns("ndjson", names, options.skip_top, delimiter or ",")
-        names, delimiter = read_first_row(lines, delimiter, known, name)
-        return Columns("csv", names, lines.line, delimiter)
+def _next_chunk(file: PreparedFile, reader: RowReader, parser: _RowParser, chunk_rows: int) -> Chunk:
+    chunk = Chunk()
+    enough = reader.lines.chars + LONGEST_LINE
+    while (left := chunk_rows - len(chunk.rows)) > 0 and reader.lines.chars <= enough:
+        rows = reader.some(left)
+        taken = _add(rows, file, parser, chunk)
+        chunk.rows += rows[:taken]
+        if taken < len(rows):
+            reader.give_back(rows[taken:])
+        if not rows or len(chunk.changes) >= MOST_CHANGES:
+            break
+    return chunk
 
 
-def _is_ndjson(first_line: str, file: str) -> bool:
-    """Whether a text whose first line is this one holds JSON lines; raise UnreadableFile if it is one JSON array."""
-    if _BEGINS_ARRAY.match(first_line):
-        raise UnreadableFile(f"{file} is one JSON array: write one object a line, as `jq -c '.[]'` does")
-    return _BEGINS_OBJECT.match(first_line) is not None
+def _add(rows: list[FileRow], file: PreparedFile, parser: _RowParser, chunk: Chunk) -> int:
+    """Parse rows into a chunk until it is full; return how many rows were taken."""
+    changes, parse, last_line, may_warn = chunk.changes, parser.parse, file.last_line, parser.may_warn
+    for number, (line, cells, error) in enumerate(rows, 1):
+        result = (error or parse(cells, line)) if line <= last_line else None
+        if result is None:
+            chunk.skipped += 1
+            continue
+        if isinstance(result, RowError):
+            code, message, column = file.error_of_joined_files(cells) or result
+            chunk.rejects.append(RejectedRow(line, column, code, message))
+            chunk.cells.append(cells)
+            continue
+        changes.extend(result)
+        if may_warn and (warning := parser.warning(result[0])):
+            chunk.warnings[warning] += 1
+        if len(changes) >= MOST_CHANGES:
+            return number
+    return len(rows)
 
 
-_BEGINS_OBJECT = re.compile(r'\s*\{\s*(?:["}]|$)')
-_BEGINS_ARRAY = re.compile(r"\s*\[\s*(?:\{|$)")
+class _RowParser:
+    """Parses the rows of a file, by way of its feed's mapping if it has one."""
 
+    def __init__(self, file: PreparedFile) -> None:
+        self._cache = RowCache(file.context, file.row_header)
+        self._mapping = file.mapping
+        self.may_warn, self.warning = self._cache.may_warn, self._cache.warning
+        self.parse: Callable[[list[str], int], tuple[ConsentChange, ...] | RowError | None] = (
+            self._cache.parse if self._mapping is None else self._parse_mapped
+        )
 
-@lru_cache(maxsize=4)
-def _record_names(inspection: Inspection, skip_top: int) -> tuple[str, ...]:
-    """Return the names of a file's records, which takes reading it all; the choice of a feed asks for them again."""
-    with inspection.open() as text:
-        return tuple(read_names(PushBackLines(text, skip_top), inspection.file.name))
+    def _parse_mapped(self, cells: list[str], line: int) -> tuple[ConsentChange, ...] | RowError | None:
+        mapped = self._mapping.row(cells) if self._mapping is not None else cells
+        return mapped if mapped is None or isinstance(mapped, RowError) else self._cache.parse(mapped, line)

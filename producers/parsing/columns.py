@@ -1,13 +1,15 @@
-"""The names of columns: which ones we know, how they may be spelled, and what an unknown one may have meant."""
+"""The names of columns: which ones we know, how they may be spelled, and where they stand in a file's header."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
+from functools import cached_property
 
-from consent.errors import ConfigurationError
+from consent.errors import ConfigurationError, UnusableHeader
 from consent.row import ConsentRow
 
 KNOWN = (
@@ -96,40 +98,18 @@ def vocabulary(
     return Vocabulary(bare.plain, ours, only_maps)
 
 
-def parse_maps(arguments: Iterable[str]) -> dict[str, str]:
-    """Read `their=ours` arguments; raise ConfigurationError for one of another form."""
-    pairs = {argument: argument.rpartition("=") for argument in arguments}
-    for argument, (their, _, ours) in pairs.items():
-        if not their.strip() or not ours.strip():
+_NOT_BY_DEFAULT = {"connection", "effective_at", "change_id", RECORDED_AS, *OWN}
+
+
+def defaults_by_column(connection: str, values: Mapping[str, str], rows: Iterable[type[ConsentRow]]) -> dict[str, str]:
+    """Return the defaults of a connection by our names; raise ConfigurationError for what cannot have one."""
+    known = vocabulary(rows)
+    for name in values:
+        if known.find(name) is None or known.find(name) in _NOT_BY_DEFAULT:
             raise ConfigurationError(
-                f"--map is written their=ours, for example --map phone=destination, not {argument!r}"
+                f"connection {connection}: {name!r} cannot have a default{meant(known, name)}; remove it from DEFAULTS"
             )
-    return {their.strip(): ours.strip() for their, _, ours in pairs.values()}
-
-
-def parse_constants(arguments: Iterable[str]) -> dict[str, str]:
-    """Read `our=value` arguments; raise ConfigurationError for one of another form."""
-    pairs = {argument: argument.partition("=") for argument in arguments}
-    for argument, (ours, _, value) in pairs.items():
-        if not ours.strip() or not value.strip():
-            raise ConfigurationError(f"--set is written our=value, for example --set action=OPTOUT, not {argument!r}")
-    return {ours.strip(): value.strip() for ours, _, value in pairs.values()}
-
-
-def parse_values(arguments: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Read `column:value=ours,value=ours` arguments, by column; raise ConfigurationError for one of another form."""
-    found: dict[str, dict[str, str]] = {}
-    for argument in arguments:
-        column, mark, _ = argument.partition("=")[0].rpartition(":")
-        pairs = [pair.partition("=") for pair in argument[len(column + mark) :].split(",")]
-        if any(not equals or not ours.strip() for _, equals, ours in pairs):
-            raise ConfigurationError(
-                "--values is written column:value=ours, several with commas, for example "
-                f"--values 'Opted out:TRUE=OPTOUT,FALSE=skip', not {argument!r}"
-            )
-        meanings = {theirs.strip(): ours.strip() for theirs, _, ours in pairs}
-        found.setdefault(column.strip() or "action", {}).update(meanings)
-    return found
+    return {found: value for name, value in values.items() if value and (found := known.find(name))}
 
 
 def _ours(known: Vocabulary, name: str) -> str:
@@ -142,3 +122,149 @@ def meant(known: Vocabulary, name: str) -> str:
     """Return "; did you mean …?", or nothing if no known column is like this name."""
     suggestion = known.suggest(name)
     return f"; did you mean {suggestion}?" if suggestion else ""
+
+
+_LIKE_DATA = re.compile(r"\d{4}|@")
+_VALUE = re.compile(r"\S+@\S+\.\S+|(?=(?:\D*\d){9})[\d\s().:/+TtZz-]+")
+_SLIP = 0.9  # likeness: a letter or two are wrong or missing
+
+
+@dataclass(frozen=True)
+class Header:
+    """A file's columns: their names as they stand there, and where ours are among them.
+
+    `columns` holds (position, our name) in the file's order, `own` the positions of the columns that a rejects file
+    adds, `notes` what a person should know about the others.
+    """
+
+    names: tuple[str, ...]
+    columns: tuple[tuple[int, str], ...]
+    own: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def ours(self) -> dict[str, str]:
+        """Our names, each with the file's name for it."""
+        return {column: self.names[index] for index, column in self.columns}
+
+    def place(self, column: str) -> int | None:
+        """Return where a column of ours stands."""
+        return next((index for index, name in self.columns if name == column), None)
+
+    @property
+    def has_time(self) -> bool:
+        """Whether a row can say itself since when it holds."""
+        return not self.ours.keys().isdisjoint({"effective_at", FALLBACK_TIME})
+
+    def held_since(self, cells: Sequence[str], default: str) -> str:
+        """Return since when a rejected row would have held: the time in its earlier rejects file, or `default`."""
+        place = self.place(FALLBACK_TIME)
+        return (cells[place].strip() if place is not None and place < len(cells) else "") or default
+
+
+def read_header(names: Sequence[str], known: Vocabulary, file: str, *, needs_time: bool = False) -> Header:
+    """Find our columns among a file's; raise UnusableHeader if there are none, or one of them twice.
+
+    So it does if `effective_at` is misspelt and `needs_time`: old changes would overrule newer ones. A name that may be
+    another thing, like `effective_to`, is ignored, with a note.
+    """
+    found = [(index, column) for index, name in enumerate(names) if (column := known.find(name))]
+    columns = tuple((index, column) for index, column in found if column == FALLBACK_TIME or column not in OWN)
+    own = frozenset(index for index, column in found if column in OWN)
+    header = Header(tuple(names), columns, own, tuple(_notes(names, found, known)))
+    if known.maps:
+        _refuse_absent_columns(header, known, file)
+    if not any(column not in OWN for _, column in columns):
+        raise UnusableHeader(f"{file}: none of its columns is known. {_found(header, known)} {_remedy(header)}")
+    _refuse_repeated_columns(header, file)
+    if needs_time and "effective_at" not in header.ours:
+        _refuse_misspelt_time(header, known, file)
+    return header
+
+
+def _refuse_misspelt_time(header: Header, known: Vocabulary, file: str) -> None:
+    slips = [name for name in header.names if known.find(name) is None and _is_slip(plain(name))]
+    if slips:
+        raise UnusableHeader(
+            f"{file}: column {shown(slips[0])} is not known; did you mean effective_at? Rename it, or map it with "
+            f"--map {slips[0].strip()}=effective_at, or give --effective-at for all rows."
+        )
+
+
+def lacking_columns(
+    lacking: Mapping[str, Sequence[str]], header: Header, known: Vocabulary, file: str
+) -> UnusableHeader:
+    """Return the error of a file of which no connection can make a change; `lacking` says what each of them needs."""
+    missing = "; ".join(f"{' and '.join(lack)} (for {name})" for name, lack in lacking.items())
+    return UnusableHeader(f"{file}: its header lacks {missing}. {_found(header, known)} {_remedy(header)}")
+
+
+def refuse_values(names: Sequence[str], file: str) -> None:
+    """Raise UnusableHeader, with none of them, if what stands where names of columns belong is someone's data."""
+    if any(_VALUE.fullmatch(name.strip()) for name in names):
+        raise UnusableHeader(f"{file}: {_NO_NAMES}")
+
+
+_NO_NAMES = "Its first line looks like a row: add a line with the names of the columns."
+
+
+def _is_slip(name: str) -> bool:
+    time = plain("effective_at")
+    return not name.startswith(time.removesuffix("at")) and SequenceMatcher(None, name, time).ratio() >= _SLIP
+
+
+def shown(name: str) -> str:
+    """Return a header name as a message may show it: one that looks like a number or an address is left out."""
+    return "(something like a value)" if _LIKE_DATA.search(name) else repr(name)
+
+
+def _refuse_absent_columns(header: Header, known: Vocabulary, file: str) -> None:
+    absent = known.maps.keys() - {plain(name) for name in header.names}
+    if absent:
+        lacked = ", ".join(shown(name) for name in sorted(absent))
+        raise UnusableHeader(
+            f"{file}: --map names {lacked}, which its header lacks. {_found(header, known)}"
+            if not known.only_maps
+            else f"{file}: its feed names {lacked}, which its header lacks. {_found(header, known)} "
+            "`optrelay map FILE` looks at the header again"
+        )
+
+
+def _refuse_repeated_columns(header: Header, file: str) -> None:
+    counts = Counter(column for _, column in header.columns)
+    repeated = [
+        f"{column} ({' and '.join(shown(header.names[index]) for index, name in header.columns if name == column)})"
+        for column, count in counts.items()
+        if count > 1
+    ]
+    if repeated:
+        raise UnusableHeader(
+            f"{file}: its header has a column twice: {', '.join(repeated)}. Remove or rename one of them."
+        )
+
+
+def _notes(names: Sequence[str], found: list[tuple[int, str]], known: Vocabulary) -> list[str]:
+    known_places = {index for index, _ in found}
+    unknown = [name for index, name in enumerate(names) if index not in known_places and name.strip()]
+    if known.only_maps:
+        return []  # a feed names the columns that count
+    return [f"column {shown(name)} is not known and is ignored{meant(known, name)}" for name in unknown]
+
+
+def _found(header: Header, known: Vocabulary) -> str:
+    hints = [f"{shown(name)}{meant(known, name)}" for name in header.names if not known.find(name) and name.strip()]
+    ours = ", ".join(header.ours) or "none"
+    unknown = ", ".join(hints) or "none"
+    return f"Known columns found: {ours}; not known: {unknown}{'' if unknown.endswith('?') else '.'}"
+
+
+def _remedy(header: Header) -> str:
+    if any("\0" in name for name in header.names):
+        codec = "utf-16-be" if header.names[0].startswith("\0") else "utf-16-le"
+        return f"It looks like UTF-16 without a byte order mark: give --encoding {codec}."
+    if any(_LIKE_DATA.search(name) for name in header.names):
+        return _NO_NAMES
+    return (
+        "`optrelay map FILE` asks what they mean and remembers it; or map them to ours with --map their=ours; "
+        "--delimiter names another separator."
+    )

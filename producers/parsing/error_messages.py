@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ErrorType
 
+from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.row import ConsentRow
+from consent.time_formats import format_of
 from consent.times import UnusableTime
 from producers.parsing.columns import plain
 
@@ -45,6 +47,27 @@ _CODES = {
     **dict.fromkeys(("string_too_long", "too_long"), "too_long"),
     **dict.fromkeys(("greater_than", "greater_than_equal", "less_than", "less_than_equal"), "out_of_range"),
 }
+
+
+NO_TIME = "there is no time since when this holds: fill effective_at"
+FUTURE = (
+    f"the time lies more than {FUTURE_TOLERANCE_SECONDS} seconds in the future and would overrule every later change: "
+    "write when the person said it, with its zone"
+)
+
+
+def no_connection(known: Iterable[str], columns: Mapping[str, str]) -> RowError:
+    """Return the error of a record that names a connection which is not among the known ones, or none."""
+    names = ", ".join(sorted(known)) or "none is configured"
+    remedy = f"name one of the configured connections ({names}), or configure this one"
+    return RowError("unknown_connection", remedy, columns.get("connection", "connection"))
+
+
+def or_format(written: object) -> str:
+    """Return how a command can say the format that a time has, or nothing; an event's sender gives no options."""
+    form = format_of(str(written or ""))
+    quoted = f"'{form}'" if form and "%" in form else form
+    return f", or say how the times are written: --time-format {quoted}" if form else ""
 
 
 def row_error(
@@ -81,6 +104,12 @@ def with_source_names(message: str, columns: Mapping[str, str]) -> str:
         if "_" in ours and ours in message and len(theirs) <= _LONGEST_NAME and plain(ours) != plain(theirs)
     }
     return re.sub(rf"\b({'|'.join(other)})\b", lambda found: other[found[0]], message) if other else message
+
+
+def renamed(error: RowError, columns: Mapping[str, str]) -> RowError:
+    """Return an error that names columns as the source does."""
+    message, column = with_source_names(error.message, columns), columns.get(error.column or "", error.column)
+    return error._replace(message=message, column=column)
 
 
 _LONGEST_NAME = 60  # a damaged file has names of megabytes

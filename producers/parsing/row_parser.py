@@ -1,11 +1,13 @@
-"""From a raw record to consent changes, or to the one error that a person should fix first."""
+"""From a raw record to consent changes, or to the one error to fix first; rows that are alike are parsed once."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -13,13 +15,10 @@ from pydantic import ValidationError
 from consent.change import ConsentChange
 from consent.errors import ConfigurationError, UnusableHeader
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
-from consent.row import ConsentRow
-from consent.time_formats import format_of
+from consent.row import ConsentRow, cell_rule
 from consent.times import UnusableTime, read_time, to_micros
-from producers.parsing.columns import FALLBACK_TIME, OWN, OWN_TIME, RECORDED_AS, meant, vocabulary
-from producers.parsing.error_messages import RowError, row_error, with_source_names
-
-_NOT_BY_DEFAULT = {"connection", "effective_at", "change_id", RECORDED_AS, *OWN}
+from producers.parsing.columns import FALLBACK_TIME, OWN_TIME, RECORDED_AS, Header, defaults_by_column
+from producers.parsing.error_messages import FUTURE, NO_TIME, RowError, no_connection, or_format, renamed, row_error
 
 
 class RawRecord(NamedTuple):
@@ -58,20 +57,28 @@ class ParseContext:
         """The latest moment (microseconds) since when a change may hold: clocks differ a little."""
         return _soon() if self.latest is None else self.latest
 
-    def candidates(self, rows_name_it: bool) -> list[str]:  # noqa: FBT001 - it reads as a sentence where it is used
-        """Return the connections that a record can belong to; raise UnusableHeader if there is none.
+    def lacking(self, columns: AbstractSet[str]) -> dict[str, list[str]]:
+        """Return, for each connection that records with these columns can belong to, which others it needs.
 
-        `rows_name_it` says whether the records have a column for it.
+        Raises UnusableHeader if there is no such connection.
         """
-        if self.connection is not None and not rows_name_it:
-            return [self.connection]
-        if rows_name_it and self.rows:
-            return list(self.rows)
+        named = "connection" in columns
+        if self.rows and named:
+            return {name: self._lacks(name, columns) for name in self.rows}
+        if self.connection is not None and not named:
+            return {self.connection: self._lacks(self.connection, columns)}
         known = ", ".join(sorted(self.rows)) or "none is configured"
         raise UnusableHeader(
             f"no row names its connection (known: {known}): give --connection NAME, or add a column connection"
             "; a watched place takes ?connection=NAME"
         )
+
+    def _lacks(self, connection: str, columns: AbstractSet[str]) -> list[str]:
+        fields = self.rows[connection].model_fields
+        have = columns | self.defaults.get(connection, {}).keys()
+        lack = [name for name, field in fields.items() if field.is_required() and name not in have]
+        own = fields.keys() - ConsentRow.model_fields.keys()
+        return [f"any of {', '.join(sorted(own))}"] if not lack and have.isdisjoint(own) else lack
 
 
 def parse_context(
@@ -91,7 +98,7 @@ def parse_context(
             f"there is no connection {connection!r} (known: {known}): give one of these, or configure it"
         )
     only = next(iter(rows)) if len(rows) == 1 else None
-    filled = {name: _by_our_names(name, values, rows.values()) for name, values in defaults.items() if values}
+    filled = {name: defaults_by_column(name, values, rows.values()) for name, values in defaults.items() if values}
     return ParseContext(rows, filled, connection.lower() if connection else only, effective_at, zone, _soon())
 
 
@@ -109,18 +116,17 @@ def parse_record(
     fields, columns = record.fields, columns or {}
     connection = _connection(fields["connection"], context) if "connection" in fields else context.connection
     if connection is None:
-        return _unknown_connection(context, columns)
+        return no_connection(context.rows, columns)
     if context.defaults and (defaults := context.defaults.get(connection)):
         fields = {**defaults, **fields}
     model = context.rows[connection]
     try:
         row = model.model_validate(fields)
     except ValidationError as error:
-        return row_error(error, model, columns, _or_format(fields, context))
+        return row_error(error, model, columns, or_format(fields.get("effective_at")) if context.or_give else "")
     since = _effective_at(row, fields, context)
     if isinstance(since, RowError):
-        message, column = with_source_names(since.message, columns), columns.get(since.column or "", since.column)
-        return since._replace(message=message, column=column)
+        return renamed(since, columns)
     own = row.effective_at is not None or OWN_TIME in fields
     recorded_as = None if RECORDED_AS not in fields else str(fields[RECORDED_AS])
     action, id_, line, sender = row.action, row.change_id, record.line, record.sender
@@ -137,25 +143,9 @@ def overlaps(model: type[ConsentRow]) -> bool:
     return model.suppression is not None and model.suppression.overlaps
 
 
-def _or_format(fields: Mapping[str, object], context: ParseContext) -> str:
-    """Return how a command can say the format that a time has, or nothing: an event's sender gives no options."""
-    form = format_of(str(fields.get("effective_at", ""))) if context.or_give else None
-    return f", or say how the times are written: --time-format {_quoted(form)}" if form else ""
-
-
-def _quoted(form: str) -> str:
-    return f"'{form}'" if "%" in form else form
-
-
 def _connection(named: object, context: ParseContext) -> str | None:
     name = str(named)
     return name if name in context.rows else name.lower() if name.lower() in context.rows else None
-
-
-def _unknown_connection(context: ParseContext, columns: Mapping[str, str]) -> RowError:
-    known = ", ".join(sorted(context.rows)) or "none is configured"
-    remedy = f"name one of the configured connections ({known}), or configure this one"
-    return RowError("unknown_connection", remedy, columns.get("connection", "connection"))
 
 
 def _effective_at(row: ConsentRow, fields: Mapping[str, object], context: ParseContext) -> int | RowError:
@@ -164,11 +154,11 @@ def _effective_at(row: ConsentRow, fields: Mapping[str, object], context: ParseC
         if row.effective_at is None and fallback is not None:
             return _earlier_time(str(fallback), context)
         if (moment := row.effective_at or context.effective_at) is None:
-            return RowError("missing_field", _NO_TIME + context.or_give, "effective_at")
+            return RowError("missing_field", NO_TIME + context.or_give, "effective_at")
         since = to_micros(moment, context.zone)
     except UnusableTime as error:
         return RowError(error.code, error.message, "effective_at")
-    return since if since <= context.last_moment else RowError("from_the_future", _FUTURE, "effective_at")
+    return since if since <= context.last_moment else RowError("from_the_future", FUTURE, "effective_at")
 
 
 def _earlier_time(written: str, context: ParseContext) -> int | RowError:
@@ -177,25 +167,134 @@ def _earlier_time(written: str, context: ParseContext) -> int | RowError:
         since = to_micros(read_time(written), context.zone)
         if since <= context.last_moment:
             return since
-        error = RowError("from_the_future", _FUTURE + context.or_give, FALLBACK_TIME)
+        error = RowError("from_the_future", FUTURE + context.or_give, FALLBACK_TIME)
     except UnusableTime as unusable:
         error = RowError(unusable.code, unusable.message + context.or_give, FALLBACK_TIME)
     return to_micros(context.given) if context.given is not None and error.code in _CLOCK_ERRORS else error
 
 
 _CLOCK_ERRORS = {"from_the_future", "time_too_old"}
-_NO_TIME = "there is no time since when this holds: fill effective_at"
-_FUTURE = (
-    f"the time lies more than {FUTURE_TOLERANCE_SECONDS} seconds in the future and would overrule every later change: "
-    "write when the person said it, with its zone"
-)
 
 
-def _by_our_names(connection: str, values: Mapping[str, str], rows: Iterable[type[ConsentRow]]) -> dict[str, str]:
-    known = vocabulary(rows)
-    for name in values:
-        if known.find(name) is None or known.find(name) in _NOT_BY_DEFAULT:
-            raise ConfigurationError(
-                f"connection {connection}: {name!r} cannot have a default{meant(known, name)}; remove it from DEFAULTS"
-            )
-    return {found: value for name, value in values.items() if value and (found := known.find(name))}
+_MOST = 1_000
+"""Rows remembered; when there are more, all are forgotten."""
+
+Check = Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The changes of a row, and how the cells that may differ are read: by place among them."""
+
+    changes: tuple[ConsentChange, ...]
+    names: tuple[tuple[int, str, Check], ...]
+    moment: tuple[int, Callable[[str], int]] | None
+    change_id: tuple[int, Check] | None
+
+
+class RowCache:
+    """Parses the rows of one file, which are much alike; it remembers at most `_MOST` of them.
+
+    A row says nothing new but in a few columns: its target, its effective time, its change id. Where all its other
+    cells have been parsed before, only those few are validated, each by the row model's own rule for its column. A row
+    that differs in anything else, or is not valid, is parsed whole.
+    """
+
+    def __init__(self, context: ParseContext, header: Header) -> None:
+        self._context, self._places, self._columns = context, header.columns, header.ours
+        varying = _varying(list(context.rows.values()))
+        own = [(index, name) for index, name in header.columns if name in varying]
+        self._own = tuple(index for index, _ in own)
+        self._own_names = tuple(name for _, name in own)
+        others = [index for index, name in header.columns if name not in varying]
+        self._others: Callable[[Sequence[str]], object] = itemgetter(*others) if others else lambda _: None
+        self._useful = bool(set(self._own_names) - _VARYING)
+        self.may_warn = any(row.contextual & header.ours.keys() for row in context.rows.values())
+        self._known: dict[tuple[object, ...], _Known | None] = {}
+
+    def parse(self, cells: Sequence[str], line: int) -> tuple[ConsentChange, ...] | RowError:
+        """Make changes of a row, or return what is wrong with it: exactly as `parse_record` does."""
+        key: tuple[object, ...] | None = None
+        if self._useful:
+            varying = [cells[index].strip() for index in self._own]
+            key = (self._others(cells), *map(bool, varying))
+            if (known := self._known.get(key)) is not None:
+                try:
+                    return _again(known, varying, line)
+                except (ValidationError, ValueError, OverflowError):
+                    key = None  # not like the known one after all
+        fields = {name: cell for index, name in self._places if (cell := cells[index].strip())}
+        found = parse_record(RawRecord(fields, line), self._context, self._columns)
+        if key is not None and key not in self._known and found and not isinstance(found, RowError):
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            self._known[key] = self._remembered(found, dict(zip(self._own_names, varying, strict=True)))
+        return found
+
+    def warning(self, change: ConsentChange) -> str | None:
+        """Return what a person should check before a change is delivered (`consent.row.WARNINGS`), None for nothing."""
+        return self._context.rows[change.connection].warning(change.address)
+
+    def _remembered(self, changes: tuple[ConsentChange, ...], cells: Mapping[str, str]) -> _Known | None:
+        model = self._context.rows[changes[0].connection]
+        address = changes[0].address
+        checks = {name: cell_rule(model, name) for name in _VARYING | model.names_target}
+        checks |= {name: model.target_rule(name, address) for name in model.contextual if cells.get(name)}
+        filled = [(place, name, checks[name]) for place, name in enumerate(cells) if cells[name] and name in checks]
+        names = tuple((place, name, check) for place, name, check in filled if name in model.names_target)
+        if any(address.get(name, value) != value for (_, name, check) in names for value in [check(cells[name])]):
+            return None
+        apart = {name: (place, check) for place, name, check in filled}
+        moment = apart.get("effective_at")
+        return _Known(changes, names, moment and (moment[0], _time_reader(self._context)), apart.get("change_id"))
+
+
+_VARYING = {"effective_at", "change_id"}
+
+
+def _varying(rows: Sequence[type[ConsentRow]]) -> set[str]:
+    """Return the columns that may differ for every row model that has them."""
+    names = {name for row in rows for name in row.names_target}
+    fixed = {name for row in rows for name in row.model_fields.keys() - row.names_target}
+    return _VARYING | (names - fixed)
+
+
+def _again(known: _Known, cells: Sequence[str], line: int) -> tuple[ConsentChange, ...]:
+    first, *others = known.changes
+    address, since, change_id = first.address, first.effective_at, first.change_id
+    for place, name, check in known.names:
+        value = check(cells[place])
+        if name in address:
+            address = {**address, name: value}
+    if known.moment is not None:
+        place, read = known.moment
+        since = read(cells[place])
+    if known.change_id is not None:
+        place, check = known.change_id
+        change_id = check(cells[place])
+    own = _with(first, address, since, change_id, line)
+    return (own, *[_with(one, address, since, change_id, line) for one in others]) if others else (own,)
+
+
+def _with(
+    one: ConsentChange, address: Mapping[str, str], since: int, change_id: str | None, line: int
+) -> ConsentChange:
+    rest = (one.bucket, one.value, one.own_time, one.sender, one.recorded_as, one.overlaps, one.sent_by)
+    return ConsentChange(one.connection, address, one.slot, one.action, since, one.details, change_id, line, *rest)
+
+
+def _time_reader(context: ParseContext) -> Callable[[str], int]:
+    """Return what reads a time, and remembers the last one: rows that follow each other often share theirs."""
+    last: str | None = None
+    moment = latest = context.last_moment
+
+    def read(cell: str) -> int:
+        nonlocal last, moment
+        if cell != last:
+            since = to_micros(read_time(cell), context.zone)
+            if since > latest:
+                raise ValueError
+            last, moment = cell, since
+        return moment
+
+    return read

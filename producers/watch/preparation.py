@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from consent.feed import Feed
 from consent.row import ConsentRow
-from producers.files.file import PreparedFile, prepare
+from producers.files.file import PreparedFile
+from producers.files.prepare import prepare
 from producers.files.sources import Manifest, SourceFile
 from producers.options import IngestOptions
 

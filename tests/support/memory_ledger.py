@@ -18,7 +18,8 @@ from consent.connection import ConnectionSettings
 from consent.feed import Feed
 from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
 from consent.row import ConsentRow, Identifier, RowChanges, SlotChange
-from producers.files.file import PreparedFile, prepare
+from producers.files.file import PreparedFile
+from producers.files.prepare import prepare
 from producers.files.sources import SourceFile
 from producers.ingest_file import ImportResult, ingest_file
 from producers.options import IngestOptions

@@ -26,10 +26,11 @@ from producers.feeds.questions import Question
 from producers.feeds.settings_file import feed_as_toml, write_feed
 from producers.feeds.words import has_name, is_coded, tells_channel
 from producers.files.archive import unpacked
-from producers.files.file import PreparedFile, look_at
-from producers.files.header import refuse_values
+from producers.files.file import PreparedFile
+from producers.files.prepare import look_at
 from producers.files.sources import source_files
 from producers.options import IngestOptions
+from producers.parsing.columns import refuse_values
 
 _SAMPLES = 3
 _VARIES = re.compile(r"(?<![^\W_])(?=[a-f]*\d)(?=\d*[a-f])[\da-f]{4,}(?![^\W_])|\d[\d.:_-]*\d|\d", re.IGNORECASE)

@@ -20,9 +20,8 @@ from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger
 from console.ui.screen import Screen
 from console.ui.text import counted
-from producers.files.chunks import read_chunks
 from producers.files.csv.csv_injection import escape
-from producers.files.file import PreparedFile
+from producers.files.file import PreparedFile, read_chunks
 from producers.files.lines import FileRow
 from producers.ingest_file import source_of
 from producers.options import IngestOptions

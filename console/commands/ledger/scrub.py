@@ -31,15 +31,14 @@ from producers.audience import (
     stopped_row,
     with_check,
 )
-from producers.feeds.choice import feed_named
 from producers.files.archive import unpacked
 from producers.files.csv.csv_injection import escape
-from producers.files.file import PreparedFile, look_at
-from producers.files.header import Header
+from producers.files.file import PreparedFile
 from producers.files.lines import FileRow
+from producers.files.prepare import feed_named, look_at
 from producers.files.sources import source_files
 from producers.options import IngestOptions
-from producers.parsing.columns import plain
+from producers.parsing.columns import Header, plain
 
 STOPPED_ENDING = ".stopped.csv"
 COLUMNS = ("_code", "_why", "_since", "_connection", "_state", "_import")
@@ -188,7 +187,7 @@ class _TwoFiles:
     def _person(self, row: FileRow) -> Mapping[str, str] | Stopped:
         cells, header = row.cells, self.file.header
         if row.error is not None or cells[0].endswith(header.names[0]):
-            error = header.error_of_joined_files(cells) or row.error
+            error = self.file.error_of_joined_files(cells) or row.error
             if error is not None:
                 return stopped_row(error)
         return names_of({**{column: cells[index] for index, column in header.columns}, **self.constants})

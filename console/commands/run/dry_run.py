@@ -32,8 +32,7 @@ from console.ui.progress import ReadingDisplay, reading_display
 from console.ui.screen import Screen
 from console.ui.summaries import codes, rows_in_words, stamped_in_words, totals_as_json
 from console.ui.text import counted, duration_text
-from producers.files.chunks import read_chunks, warning_notes
-from producers.files.file import PreparedFile
+from producers.files.file import PreparedFile, read_chunks, warning_notes
 from producers.ingest_file import record_chunk, source_of
 from producers.options import IngestOptions
 from worker.providers import provider_of

@@ -18,7 +18,8 @@ from consent.row import ConsentRow
 from consent.settings import Settings
 from console.ui.screen import Screen
 from producers.files.archive import unpacked
-from producers.files.file import PreparedFile, prepare
+from producers.files.file import PreparedFile
+from producers.files.prepare import prepare
 from producers.files.sources import source_files
 from producers.ingest_file import ImportResult
 from producers.options import IngestOptions

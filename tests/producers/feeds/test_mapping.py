@@ -12,7 +12,7 @@ import pytest
 from consent.errors import ConfigurationError, UnusableHeader
 from consent.feed import Feed
 from consent.times import from_micros, to_micros
-from producers.files.file import prepare
+from producers.files.prepare import prepare
 from producers.files.sources import SourceFile, source_files
 from producers.options import IngestOptions
 from tests.support.memory_ledger import ROWS, MemoryLedger, file_of, take_in

@@ -16,7 +16,7 @@ from consent.times import from_micros
 from producers.feeds.draft import FeedDraft
 from producers.feeds.look import FileLook
 from producers.feeds.presets import preset_of, presets
-from producers.files.file import look_at
+from producers.files.prepare import look_at
 from producers.options import IngestOptions
 from tests.support.memory_ledger import MemoryLedger, file_of, take_in
 from worker.providers import PROVIDERS

@@ -14,7 +14,7 @@ from consent.change import ConsentChange
 from consent.errors import LedgerRefused
 from consent.imports import Accepted, Checkpoint, RejectedRow
 from consent.ledger.ledger import Ledger
-from producers.files import chunks
+from producers.files import file as chunks
 from producers.options import IngestOptions
 from tests.support.memory_ledger import MemoryLedger, WordyRow, csv_of, file_of, take_in
 from worker.providers import PROVIDERS
@@ -146,7 +146,7 @@ _TAKE_IN = """
 import resource, sys
 from pathlib import Path
 from consent.ledger.ledger import Ledger
-from producers.files.file import prepare
+from producers.files.prepare import prepare
 from producers.ingest_file import ingest_file
 from producers.options import IngestOptions
 from producers.files.sources import SourceFile

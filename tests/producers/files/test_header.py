@@ -9,8 +9,8 @@ import pytest
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError, UnusableHeader
 from consent.row import ConsentRow
-from producers.options import IngestOptions
-from producers.parsing.columns import KNOWN, parse_maps, plain
+from producers.options import IngestOptions, parse_maps
+from producers.parsing.columns import KNOWN, plain
 from tests.support.memory_ledger import MemoryLedger, PersonRow, csv_of, take_in
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from consent.errors import UnreadableFile, UnstableFile
 from producers.files import inspect as surveying
-from producers.files.file import prepare
 from producers.files.inspect import Inspection, inspect_file, look
+from producers.files.prepare import prepare
 from producers.files.sources import SourceFile
 from producers.options import IngestOptions
 from tests.support.memory_ledger import ROWS, csv_of, file_of

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from consent.errors import UnreadableFile, UnusableHeader
 from producers.files.ndjson import MOST_NAMES, read_record
 from producers.files.sources import SourceFile
-from producers.options import IngestOptions
-from producers.parsing.columns import parse_maps
+from producers.options import IngestOptions, parse_maps
 from producers.parsing.error_messages import RowError
 from tests.support.memory_ledger import MemoryLedger, file_of, take_in
 

@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from consent.change import ConsentChange
 from consent.row import ConsentRow, RowChanges, SlotChange
 from consent.times import to_micros
-from producers.files import chunks
-from producers.files.chunks import RowCache
-from producers.files.header import read_header
-from producers.parsing.columns import vocabulary
-from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
+from producers.parsing import row_parser
+from producers.parsing.columns import read_header, vocabulary
+from producers.parsing.row_parser import ParseContext, RawRecord, RowCache, parse_record
 from tests.support.examples import examples
 from tests.support.memory_ledger import PersonRow
 from worker.providers import PROVIDERS
@@ -109,4 +107,4 @@ def test_a_row_like_an_earlier_one_keeps_all_that_was_known_of_that() -> None:
     """Every wide opt-in of a file but the first lost the mark by which the ledger looks for narrower opt-outs."""
     one = ConsentChange(**{field.name: object() for field in fields(ConsentChange)})
 
-    assert chunks._with(one, one.address, one.effective_at, one.change_id, one.line) == one
+    assert row_parser._with(one, one.address, one.effective_at, one.change_id, one.line) == one

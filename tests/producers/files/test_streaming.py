@@ -5,8 +5,8 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
-from producers.files.chunks import read_chunks
-from producers.files.file import prepare
+from producers.files.file import read_chunks
+from producers.files.prepare import prepare
 from producers.options import IngestOptions
 from tests.support.memory_ledger import ROWS, csv_of
 

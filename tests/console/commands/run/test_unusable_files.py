@@ -13,7 +13,8 @@ import pytest
 
 from consent.settings import Settings
 from console.commands.run import input_files
-from producers.files.file import PreparedFile, prepare
+from producers.files.file import PreparedFile
+from producers.files.prepare import prepare
 from producers.files.sources import SourceFile
 from producers.options import IngestOptions
 from tests.support.command_line import HEADER, ROWS, Cli, bury_all, write
