@@ -17,7 +17,7 @@ from worker.delivery.bucket_context import BucketContext
 from worker.delivery.concurrency import PREPARING
 from worker.delivery.fuse_check import FuseCheck
 from worker.delivery.observations import INTERRUPTED, Call, Observations, TaskResult, note_call
-from worker.delivery.permits import NoPermit, Permit, Permits, Preparation
+from worker.delivery.permits import NoPermit, Permit, Permits
 from worker.delivery.retry import Retries
 from worker.delivery.throttling import Throttling
 from worker.delivery.traces import DeliveryTrace
@@ -154,7 +154,8 @@ class ConcurrentCalls:
                     break  # it may still be at it, or refuse this customer: nothing more for these targets now
                 requests.extendleft(reversed(answer.further))
                 self._without_permit += bool(requests)
-            await self._look_for_a_witness(found, batch.deadline)
+            if suspects := [one for one in found.values() if one.lacks_witness]:
+                await self._look_for_a_witness(suspects[0], batch.deadline)
             return any(one.attempts for one in found.values())
         finally:
             for delivered in found.values():
@@ -166,14 +167,15 @@ class ConcurrentCalls:
 
     async def _send(self, request: Request, found: dict[int, TaskResult], deadline: float) -> Answer | None:
         """Make one call at its moment, on an open connection; return None if its moment does not come."""
-        with Preparation(self._preparing, self._has_permit) as preparation:
+        permit = Permit(self.permits, deadline, self._has_permit)
+        try:
             async with self.context.sender.preconnected():
-                await preparation.begin()
-                until = await self.permits.take(deadline, max(1, self.left))
-                preparation.note_permit()
-                if until is None:
+                await permit.hold_one_of(self._preparing)
+                if not await permit.take(max(1, self.left)):
                     return None
-                return await self._call(request, found, Permit(self.permits, deadline, until, preparation.end))
+                return await self._call(request, found, permit)
+        finally:
+            permit.end()
 
     def _has_permit(self) -> None:
         """Let the next series wait for its permit."""
@@ -182,18 +184,21 @@ class ConcurrentCalls:
             self._news.set()
 
     async def _call(self, request: Request, found: dict[int, TaskResult], permit: Permit) -> Answer | None:
-        at = self.clock()
+        at, limit, failed = self.clock(), self.context.concurrency, False
+        began = limit.begin()
         try:
-            with self.context.concurrency.call() as measured:
-                status, answer, in_doubt, reply = await self._exchange(request, permit)
-                measured.failed = isinstance(answer.health, Unavailable | Throttled)
+            status, answer, in_doubt, reply = await self._exchange(request, permit)
+            failed = isinstance(answer.health, _SUFFERING)
         except NoPermit:
             return None
         except asyncio.CancelledError:
-            note_call(Call(request, at, measured.seconds, None, _interrupted(request), in_doubt=True), found)
+            seconds = limit.clock() - began
+            note_call(Call(request, at, seconds, None, _interrupted(request), in_doubt=True), found)
             raise
-        call = Call(request, at, measured.seconds, status, answer, in_doubt)
-        self.context.note_call(call.seconds)
+        finally:
+            seconds = limit.end(began, failed=failed)
+        call = Call(request, at, seconds, status, answer, in_doubt)
+        self.context.note_call(seconds)
         if self.trace is not None:
             self.trace.note_call(call)
         made = note_call(call, found)
@@ -202,24 +207,26 @@ class ConcurrentCalls:
             for_all = await asyncio.to_thread(self.throttling.slow_down, call, made[0], asked=asked)
             if not for_all:
                 return answer
-        self.observations.note(answer.health, call.targets, served=call.served, at=at)
+        if isinstance(answer.health, Healthy):
+            self.observations.note(answer.health, served=call.served, at=at)
+        else:
+            self.observations.note(answer.health, call.targets)
         return answer
 
-    async def _look_for_a_witness(self, found: dict[int, TaskResult], deadline: float) -> None:
+    async def _look_for_a_witness(self, one: TaskResult, deadline: float) -> None:
         """Where only this customer is left, read something harmless, to see whether the provider works."""
-        suspects = [one for one in found.values() if one.lacks_witness]
-        if not suspects or self._waiting or self._running > 1:
+        if self._waiting or self._running > 1:
             return
-        one = suspects[0]
         if self.observations.served_since(one.called_at, but=one.task.target_id):
             return
         request = await asyncio.to_thread(self.retries.witness, one)
         async with self.context.sender.preconnected():
-            if request is None or (until := await self.permits.take(deadline, 1)) is None:
+            permit = Permit(self.permits, deadline)
+            if request is None or not await permit.take(1):
                 return
             at, started = self.clock(), time.monotonic()
             try:
-                status, answer, _, _ = await self._exchange(request, Permit(self.permits, deadline, until))
+                status, answer, _, _ = await self._exchange(request, permit)
             except NoPermit:
                 return
         if isinstance(answer.health, Healthy):
@@ -230,10 +237,11 @@ class ConcurrentCalls:
     async def reads_well(self, request: Request, deadline: float) -> bool | None:
         """Make a harmless read, before a moment (monotonic); return whether it was answered well, None if not made."""
         async with self.context.sender.preconnected():
-            if (until := await self.permits.take(deadline, 1)) is None:
+            permit = Permit(self.permits, deadline)
+            if not await permit.take(1):
                 return None
             try:
-                _, answer, _, reply = await self._exchange(request, Permit(self.permits, deadline, until))
+                _, answer, _, reply = await self._exchange(request, permit)
             except NoPermit:
                 return None
         return isinstance(answer.health, Healthy) if isinstance(reply, Reply) else None
@@ -257,6 +265,7 @@ class ConcurrentCalls:
 
 
 _LOOKING = {"GET", "HEAD"}
+_SUFFERING = (Unavailable, Throttled)
 _STILL_AT_IT = {Failure.TIMED_OUT, Failure.CUT, Failure.UNREADABLE}
 _PASSED_ON = {502, 504, 520, 524}
 """What a proxy answers that has lost patience with, or sight of, a provider who may still do the call.

@@ -15,8 +15,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 FIRST_LIMIT = 8
@@ -37,14 +36,6 @@ _FIRST_PROBE_SECONDS, _PROBE_SECONDS = 3.0, 30.0
 _FAILING = 0.05
 _MOSTLY = 0.5
 _EASES, _PROBE_EASES = 0.85, 0.7
-
-
-@dataclass(slots=True)
-class CallUnderWay:
-    """How many `seconds` a call took, once it has ended, and whether it `failed`: no reply, a 5xx, a 429."""
-
-    seconds: float = 0.0
-    failed: bool = False
 
 
 @dataclass(slots=True)
@@ -107,23 +98,26 @@ class ConcurrencyLimit:
         self.in_use -= 1
         self._hand_over()
 
-    @contextmanager
-    def call(self) -> Iterator[CallUnderWay]:
-        """Measure a call that has its permit, and learn from it once it has ended."""
-        one, began = CallUnderWay(), self.clock()
+    def begin(self) -> float:
+        """Note that a call has its permit and begins; return the moment, which `end` is to be told."""
         self.calling += 1
         self._peak = max(self._peak, self.calling)
-        try:
-            yield one
-        finally:
-            self.calling -= 1
-            now = self.clock()
-            one.seconds = now - began
-            if began >= self._changed:  # what began before says nothing of the limit as it is now
-                self._failed += one.failed
-                if not one.failed:
-                    self._latencies.append(one.seconds)
-            self._look(now)
+        return self.clock()
+
+    def end(self, began: float, *, failed: bool = False) -> float:
+        """Learn from a call that has ended, with or without an answer; return how many seconds it took.
+
+        It has `failed` if there was no reply, a 5xx or a 429.
+        """
+        self.calling -= 1
+        now = self.clock()
+        if began >= self._changed:  # what began before says nothing of the limit as it is now
+            if failed:
+                self._failed += 1
+            else:
+                self._latencies.append(now - began)
+        self._look(now)
+        return now - began
 
     def _look(self, now: float) -> None:
         """Judge a window once it has ended."""

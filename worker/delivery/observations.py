@@ -69,8 +69,8 @@ class Call:
     @property
     def served(self) -> list[int]:
         """Up to two of the targets of which the answer settled a change: that proves that the provider works."""
-        outcomes, tasks = self.answer.outcomes, self.request.tasks
-        settled = {number for number, outcome in outcomes.items() if isinstance(outcome, _SETTLED)}
+        tasks = self.request.tasks
+        settled = {number for number, outcome in self.answer.outcomes.items() if isinstance(outcome, _SETTLED)}
         if not settled or len(tasks) == 1:
             return [tasks[0].target_id] if settled else []
         return list(islice((task.target_id for task in tasks if any(one.id in settled for one in task.changes)), 2))
@@ -99,8 +99,9 @@ class TaskResult:
     @property
     def lacks_witness(self) -> bool:
         """Whether there is a bad answer of which it has to be found out whose fault it is."""
-        counted = (one for one in self.outcomes.values() if isinstance(one, Retry) and one.counts)
-        return self.suspicion is not None or any(not one.witnessed for one in counted)
+        if self.suspicion is not None:
+            return True
+        return any(isinstance(one, Retry) and one.counts and not one.witnessed for one in self.outcomes.values())
 
     @property
     def called_at(self) -> int:
@@ -110,7 +111,8 @@ class TaskResult:
     @classmethod
     def of(cls, task: CustomerTask, plan: Plan) -> TaskResult:
         """Return what is decided about a task before any call."""
-        return cls(task, {one.id: plan.outcomes[one.id] for one in task.changes if one.id in plan.outcomes})
+        decided = plan.outcomes
+        return cls(task, {one.id: decided[one.id] for one in task.changes if one.id in decided} if decided else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,19 +194,18 @@ class Observations:
 
         A call says how the provider was when it began: one that is slow may still be served while all others fail.
         """
-        match seen:
-            case Healthy():
-                self.answered, self.failures = True, 0
-                self._serve(served, at)
-            case Unavailable():
-                self.failures += 1
-                self._suspect(targets, seen)
-            case Unauthorized():
-                self.refusals += 1
-                self._suspect(targets, seen)
-            case Throttled():
-                self.throttled = seen
-                self._suspect(targets, Unavailable("throttled"))
+        if isinstance(seen, Healthy):
+            self.answered, self.failures = True, 0
+            self._serve(served, at)
+        elif isinstance(seen, Unavailable):
+            self.failures += 1
+            self._suspect(targets, seen)
+        elif isinstance(seen, Unauthorized):
+            self.refusals += 1
+            self._suspect(targets, seen)
+        else:
+            self.throttled = seen
+            self._suspect(targets, Unavailable("throttled"))
 
     def begin_window(self) -> None:
         """Forget what was seen, as a new delivery has seen nothing: what served a minute ago may be down by now.
@@ -262,12 +263,12 @@ class Observations:
 
     def _serve(self, targets: Iterable[int], at: int) -> None:
         """Keep two whose calls began last: one of them is another customer than any that is asked about."""
-        targets = tuple(targets)
+        targets, kept = tuple(targets), self._served
         self.recent.note(targets, served=True)
         for target in targets:
-            self._served[target] = max(at, self._served.get(target, at))
+            kept[target] = max(at, kept.get(target, at))
             self.refusals = 0
-            for suspect in [one for one in self.suspects if one != target]:
-                del self.suspects[suspect]
-        while len(self._served) > 2:  # noqa: PLR2004
-            del self._served[min(self._served, key=self._served.__getitem__)]
+            if self.suspects:
+                self.suspects = {one: seen for one, seen in self.suspects.items() if one == target}
+        while len(kept) > 2:  # noqa: PLR2004
+            del kept[min(kept, key=kept.__getitem__)]

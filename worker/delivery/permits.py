@@ -147,20 +147,34 @@ class Permits:
 
 @dataclass(slots=True)
 class Permit:
-    """The permits of one call: the first permit was taken for it, each further thing that it sends takes another.
+    """The permits of one call, from its preparation on: the first one for the call itself, one for all else it sends.
 
     The first one is given up if it was not used in time: it may have waited for a token that another call fetches.
+    `has_permit` is called once, as soon as another call may wait for a permit. `end` is called in any case.
     """
 
     permits: Permits
     deadline: float
-    until: float
-    used: Callable[[], None] = lambda: None
+    has_permit: Callable[[], None] | None = None
+    _until: float = 0.0
+    _holding: asyncio.Semaphore | None = None
+
+    async def hold_one_of(self, holding: asyncio.Semaphore) -> None:
+        """Wait until few enough others hold a permit that they have not used."""
+        await holding.acquire()
+        self._holding = holding
+
+    async def take(self, left: int) -> bool:
+        """Wait for the first permit; return whether there is one. `left` calls are to be made, this one included."""
+        until = await self.permits.take(self.deadline, left)
+        self._wait_no_more()
+        self._until = until or 0.0
+        return until is not None
 
     def is_now(self) -> bool:
         """Say whether the permit that was taken may still be used, and use it up: from then on it is not held."""
-        until, self.until = self.until, 0.0
-        self.used()
+        until, self._until = self._until, 0.0
+        self._hold_no_more()
         return time.monotonic() <= until
 
     async def wait(self) -> None:
@@ -168,39 +182,17 @@ class Permit:
         if await self.permits.take(self.deadline, 1) is None:
             raise NoPermit
 
-
-@dataclass(slots=True)
-class Preparation:
-    """A call from its beginning until its permit is used: first it waits for one, then it is one of few that hold one.
-
-    `has_permit` is called once, as soon as another call may wait for a permit.
-    """
-
-    holding: asyncio.Semaphore
-    has_permit: Callable[[], None]
-    _waits: bool = True
-    _holds: bool = False
-
-    async def begin(self) -> None:
-        """Wait until few enough others hold a permit."""
-        await self.holding.acquire()
-        self._holds = True
-
-    def note_permit(self) -> None:
-        """Say that there is a permit, or that there will be none."""
-        if self._waits:
-            self._waits = False
-            self.has_permit()
-
     def end(self) -> None:
-        """Let another call hold a permit."""
-        if self._holds:
-            self._holds = False
-            self.holding.release()
+        """Let another call wait for a permit, and hold one, if it may not yet."""
+        self._wait_no_more()
+        self._hold_no_more()
 
-    def __enter__(self) -> Self:
-        return self
+    def _wait_no_more(self) -> None:
+        if self.has_permit is not None:
+            has_permit, self.has_permit = self.has_permit, None
+            has_permit()
 
-    def __exit__(self, *_: object) -> None:
-        self.note_permit()
-        self.end()
+    def _hold_no_more(self) -> None:
+        if self._holding is not None:
+            holding, self._holding = self._holding, None
+            holding.release()

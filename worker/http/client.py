@@ -1,8 +1,8 @@
 """One call to a provider, and its reply or the fact that there is none: the only way out of the worker over HTTP.
 
-A request is written for httpx with no more work than that takes: httpx parses and quotes a whole URL for each, which
-costs a sixth of a call (see docs/performance.md). Here the address is parsed once, and each request names its target
-beside it: the `target` extension that httpx documents.
+A request is written as bytes, with a head of which most was written beforehand: httpx parses and quotes a whole URL for
+each, and builds objects that cost a fifth of a call (see docs/performance.md). Only an auth that has to ask for a token
+gets requests and responses of httpx.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import asyncio
 import codecs
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import Mapping
+from contextlib import aclosing
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any, Protocol, Self, cast
+from typing import Protocol, Self
 from urllib.parse import urlencode
 
 import httpx
@@ -24,8 +23,9 @@ import orjson
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
 from worker.http.failures import Failure, NoReply, no_reply, retry_after_seconds, why
-from worker.http.transport import PooledTransport
-from worker.providers.contract import NoToken, Reply, Request
+from worker.http.protocol import ReplyReader
+from worker.http.transport import PooledTransport, Preconnected, response_of
+from worker.providers.contract import HeaderAuth, NoToken, Reply, Request
 from worker.providers.endpoint import endpoint, is_header_name, variable
 
 LONGEST_BODY = 2**20
@@ -53,14 +53,14 @@ class Sender:
     At most `concurrency` calls are under way at once. No redirect is followed, no cookie is kept.
     """
 
-    def __init__(self, connection: ConnectionSettings, auth: httpx.Auth, name: str = "<NAME>") -> None:
+    def __init__(self, connection: ConnectionSettings, auth: HeaderAuth | httpx.Auth, name: str = "<NAME>") -> None:
         """Raise ConfigurationError, naming the variable, if a connection cannot be called as it is configured."""
         url = endpoint(connection, name)
         self._seconds = connection.timeout
-        self._writer = Writer(url, _headers(connection, name))
         self._auth = auth
         self._concurrency = asyncio.Semaphore(connection.concurrency)
         self._transport = PooledTransport(url, _CONNECT_SHARE * self._seconds, LONGEST_BODY)
+        self._writer = Writer(url, _headers(connection, name), self._transport)
 
     async def send(self, request: Request, permit: Permit | None = None) -> Reply | NoReply:
         """Send one call and wait for its reply, `timeout` seconds at most, all in all.
@@ -69,11 +69,26 @@ class Sender:
         401; the time that takes does not count. Nothing is raised but what `permit` raises.
         """
         async with self._concurrency:
-            return await self._exchange(request, permit)
+            try:
+                async with asyncio.timeout(self._seconds) as limit:
+                    if isinstance(self._auth, HeaderAuth):
+                        message = self._writer.message(request, self._auth.value(request))
+                        reply = await self._exchange(message, permit, limit, head_only=request.method == "HEAD")
+                    else:
+                        reply = await self._authenticated(request, self._auth, permit, limit)
+            except NoToken as error:
+                return Reply(401, "") if error.refused else no_reply(Failure.NO_TOKEN)
+            except (httpx.HTTPError, OSError) as error:
+                return why(error)
+        asked, sent_at = reply.headers.get(b"retry-after"), reply.headers.get(b"date")
+        wait = None if asked is None else retry_after_seconds(_text(asked), datetime.now(UTC), _text(sent_at))
+        # Some servers and gateways put a byte order mark before a text; a reader may skip it (RFC 8259, 8.1).
+        text = reply.body.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
+        return Reply(reply.status, text, wait)
 
-    def preconnected(self) -> AbstractAsyncContextManager[None]:
+    def preconnected(self) -> Preconnected:
         """Have a connection open for a call before it takes its permit: then the call goes out at its moment."""
-        return self._transport.preconnected()
+        return Preconnected(self._transport)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -85,59 +100,42 @@ class Sender:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _exchange(self, request: Request, permit: Permit | None) -> Reply | NoReply:
-        try:
-            async with asyncio.timeout(self._seconds) as limit:
-                response = await self._authenticated(self._writer.write(request), partial(_pause, permit, limit))
-        except NoToken as error:
-            return Reply(401, "") if error.refused else no_reply(Failure.NO_TOKEN)
-        except (httpx.HTTPError, OSError) as error:
-            return why(error)
-        asked = response.headers.get("retry-after")
-        sent_at = response.headers.get("date")
-        wait = retry_after_seconds(asked, datetime.now(UTC), sent_at) if asked else None
-        body = b"".join([part async for part in cast("httpx.AsyncByteStream", response.stream)])
-        # Some servers and gateways put a byte order mark before a text; a reader may skip it (RFC 8259, 8.1).
-        text = body.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
-        return Reply(response.status_code, text, wait)
+    async def _exchange(
+        self, message: bytes, permit: Permit | None, limit: asyncio.Timeout, *, head_only: bool
+    ) -> ReplyReader:
+        """Send a message at its moment, on a connection that was open before; the limit stands still until then."""
+        await self._transport.connect()
+        ends = limit.when()
+        if permit is not None and ends is not None and not permit.is_now():
+            loop = asyncio.get_running_loop()
+            left = ends - loop.time()
+            limit.reschedule(None)
+            await permit.wait()
+            limit.reschedule(loop.time() + left)
+        return await self._transport.exchange(message, head_only=head_only)
 
-    async def _authenticated(self, written: httpx.Request, pause: Pause) -> httpx.Response:
-        """Send a request as often as its auth asks for; return the last response, whose body is there."""
-        async with aclosing(AuthFlow(self._auth, written)) as flow:
-            response = None
-            while (request := await flow.after(response)) is not None:
+    async def _authenticated(
+        self, request: Request, auth: httpx.Auth, permit: Permit | None, limit: asyncio.Timeout
+    ) -> ReplyReader:
+        """Send what an auth asks for: a request for a token, the call with it, perhaps once more; return the last."""
+        written = self._writer.request(request)
+        async with aclosing(auth.async_auth_flow(written)) as flow:
+            sending = await anext(flow)
+            while True:
+                message, head_only = self._transport.message(sending, await sending.aread()), sending.method == "HEAD"
                 try:
-                    await self._transport.connect()
-                    await pause()
-                    response = await self._transport.handle_async_request(request)
+                    reply = await self._exchange(message, permit, limit, head_only=head_only)
                 except httpx.RequestError:
-                    if request is written:
+                    if sending is written:
                         raise
                     raise NoToken(refused=False) from None  # what broke was the request for a token: nothing was sent
-                if self._auth.requires_response_body:
-                    response.headers.pop("content-encoding", None)  # the body is not unpacked, whatever it says
-                    await response.aread()
-        if response is None:
-            raise AssertionError("an auth that sends nothing")
-        return response
+                try:
+                    sending = await flow.asend(response_of(reply, sending))
+                except StopAsyncIteration:
+                    return reply
 
 
-Pause = Callable[[], Awaitable[None]]
-
-
-async def _pause(permit: Permit | None, limit: asyncio.Timeout) -> None:
-    """Wait for a permit, while the call's clock stands still."""
-    ends = limit.when()
-    if permit is None or ends is None or permit.is_now():
-        return
-    loop = asyncio.get_running_loop()
-    left = ends - loop.time()
-    limit.reschedule(None)
-    await permit.wait()
-    limit.reschedule(loop.time() + left)
-
-
-def check_connection(connection: ConnectionSettings, auth: httpx.Auth, name: str) -> None:
+def check_connection(connection: ConnectionSettings, auth: HeaderAuth | httpx.Auth, name: str) -> None:
     """Raise ConfigurationError, naming the variable, if a connection cannot be called as it is configured.
 
     Everything that a call needs is built once, so that what cannot be built is not found out by each call anew.
@@ -157,34 +155,55 @@ def _headers(connection: ConnectionSettings, name: str) -> dict[str, str]:
 class Writer:
     """Writes the requests of one connection: same address, same headers."""
 
-    def __init__(self, url: httpx.URL, headers: Mapping[str, str]) -> None:
+    def __init__(self, url: httpx.URL, headers: Mapping[str, str], transport: PooledTransport) -> None:
         self._url = url
         self._before = url.raw_path.decode("ascii").rstrip("/")
+        self._transport = transport
         # Capillary answers 415 to what does not say that it is JSON, even where there is no body.
         self._json_headers = self._with_type(headers, "application/json")
         self._form_headers = self._with_type(headers, "application/x-www-form-urlencoded")
+        self._heads: dict[tuple[bool, str], bytes] = {}
 
-    def write(self, request: Request) -> httpx.Request:
-        """Return the request to send; raise ValueError if its path is not quoted."""
+    def message(self, request: Request, credentials: str) -> bytes:
+        """Return the bytes to send, with credentials in its `Authorization`; raise ValueError for a bad path."""
+        kind = request.form is not None, credentials
+        if (head := self._heads.get(kind)) is None:
+            headers = self._headers_of(request)
+            headers["Authorization"] = credentials
+            head = self._heads[kind] = self._transport.head(headers.raw)
+        target, body = self._transport.prefix + self._target(request), _body(request)
+        length = b"Content-Length: %d\r\n" % len(body) if body or request.method not in _WITHOUT_BODY else b""
+        return b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % (request.method.encode("ascii"), target, head, length, body)
+
+    def request(self, request: Request) -> httpx.Request:
+        """Return the request for an auth that asks for more than one; raise ValueError if its path is not quoted."""
+        target, body, headers = self._target(request), _body(request), self._headers_of(request)
+        if body or request.method not in _WITHOUT_BODY:
+            headers["Content-Length"] = str(len(body))
+        stream, extensions = httpx.ByteStream(body), {"target": target}
+        written = httpx.Request(request.method, self._url, headers=headers, stream=stream, extensions=extensions)
+        written.read()  # else the transport would have to wait for what is there already
+        return written
+
+    def _target(self, request: Request) -> bytes:
         query = f"?{urlencode(request.params)}" if request.params else ""
         target = f"{self._before}{request.path}{query}"
         if not _QUOTED.fullmatch(target):
             raise ValueError("a path that is not quoted")
-        body = _body(request)
-        headers = (self._json_headers if request.form is None else self._form_headers).copy()
-        if body or request.method not in _WITHOUT_BODY:
-            headers["Content-Length"] = str(len(body))
-        extensions = {"target": target.encode("ascii")}
-        stream = httpx.ByteStream(body)
-        written = httpx.Request(request.method, self._url, headers=headers, stream=stream, extensions=extensions)
-        written.read()  # else the transport would have to wait for what is there already
-        return written
+        return target.encode("ascii")
+
+    def _headers_of(self, request: Request) -> httpx.Headers:
+        return (self._json_headers if request.form is None else self._form_headers).copy()
 
     def _with_type(self, headers: Mapping[str, str], content_type: str) -> httpx.Headers:
         written = httpx.Headers(headers)
         written.setdefault("Host", self._url.netloc.decode("ascii"))
         written["Content-Type"] = content_type
         return written
+
+
+def _text(header: bytes | None) -> str | None:
+    return None if header is None else header.decode("latin-1")
 
 
 _QUOTED = re.compile(r"[!-~]+")
@@ -200,30 +219,3 @@ def _body(request: Request) -> bytes:
         return orjson.dumps(request.json)
     except orjson.JSONEncodeError:  # a whole number beyond 64 bits, in what a provider told us to send back
         return json.dumps(request.json, ensure_ascii=False, allow_nan=False).encode("utf-8")
-
-
-class AuthFlow:
-    """One request's way through an `httpx.Auth`: what to send first, and what to send after each reply.
-
-    httpx makes an asynchronous generator of every flow, which costs a call as much as writing it does; here only a flow
-    that says itself that it waits is one.
-    """
-
-    def __init__(self, auth: httpx.Auth, request: httpx.Request) -> None:
-        self._waits = type(auth).async_auth_flow is not httpx.Auth.async_auth_flow
-        self._flow: Any = auth.async_auth_flow(request) if self._waits else auth.auth_flow(request)
-
-    async def after(self, response: httpx.Response | None) -> httpx.Request | None:
-        """Return what is to be sent after a reply, at first after none; None once nothing is."""
-        try:
-            sent: httpx.Request = await self._flow.asend(response) if self._waits else self._flow.send(response)
-        except (StopIteration, StopAsyncIteration):
-            return None
-        return sent
-
-    async def aclose(self) -> None:
-        """End it, wherever it is."""
-        if self._waits:
-            await self._flow.aclose()
-        else:
-            self._flow.close()

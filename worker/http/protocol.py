@@ -59,7 +59,7 @@ class ReplyReader:
         self._in_body = False
         self._parser = httptools.HttpResponseParser(self)
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: dict[bytes, bytes] = {}
         self.body = bytearray()
         self.complete = False
         self.reusable = False
@@ -115,19 +115,19 @@ class ReplyReader:
         if self.complete:
             self.reusable = False
             raise ValueError("a second reply")
-        self.headers, self._in_body = [], False
+        self.headers, self._in_body = {}, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; a trailer is dropped."""
         if not self._in_body:
-            self.headers.append((name, value))
+            name = name.lower()
+            self.headers[name] = self.headers[name] + b", " + value if name in self.headers else value
 
     def on_headers_complete(self) -> None:
         """Note how the body will end."""
         self.status = self._parser.get_status_code()
         self._in_body = self.status >= HTTPStatus.OK
-        named = {name.lower() for name, _ in self.headers}
-        self.until_end = not named & {b"content-length", b"transfer-encoding"}
+        self.until_end = b"content-length" not in self.headers and b"transfer-encoding" not in self.headers
         self.complete = self._in_body and self._head_only
 
     def on_body(self, part: bytes) -> None:
@@ -144,15 +144,8 @@ class ReplyReader:
         self.complete = True
         self.reusable = bool(self._parser.should_keep_alive()) and not self._corrected
 
-    def idle_seconds(self) -> float | None:
-        """Return for how long the server keeps an idle connection, if it says so: `Keep-Alive: timeout=5`."""
-        value = next((value for name, value in self.headers if name.lower() == b"keep-alive"), b"")
-        found = _TIMEOUT.search(value)
-        return float(found[1]) if found else None
-
 
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
-_TIMEOUT = re.compile(rb"timeout\s*=\s*(\d{1,6})", re.IGNORECASE)
 _STATUS = re.compile(rb"HTTP/(\d)(?:\.(\d))?[ \t]+(\d{3})(?:[ \t]+(.*))?", re.IGNORECASE)
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
 
@@ -30,6 +31,10 @@ KEPT_ALIVE_SECONDS = 30.0
 """How long an idle connection is used again, at most; servers that close it sooner are learned from."""
 
 _SHORTEST_IDLE = 1.0
+_TIMEOUT = re.compile(rb"timeout\s*=\s*(\d{1,6})", re.IGNORECASE)
+"""For how many seconds a server says that it keeps an idle connection: `Keep-Alive: timeout=5`."""
+
+_PROXY_REFUSES = 407
 _LONGEST_PROXY_REPLY = 2**16
 
 
@@ -46,12 +51,12 @@ class PooledTransport(httpx.AsyncBaseTransport):
     def __init__(self, url: httpx.URL, connect_seconds: float, longest_body: int) -> None:
         """Raise ConfigurationError if the proxy, or the certificates that the environment names, cannot be used."""
         self._host = url.raw_host.decode("ascii").strip("[]")
-        self._origin = b"http://" + url.netloc
         self._port = url.port or PORTS[url.scheme]
         self._tls = tls_context() if url.scheme == "https" else None
         self._proxy = proxy_for(url)
         self._proxy_tls = tls_context() if self._proxy and self._proxy.url.scheme == "https" else None
         self._proxy_headers = authorization(self._proxy) if self._proxy else []
+        self.prefix = b"http://" + url.netloc if self._proxy and self._tls is None else b""
         self._connect_seconds = min(CONNECT_SECONDS, connect_seconds)
         self._longest = longest_body
         self._idle: deque[HttpConnection] = deque()
@@ -60,13 +65,17 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._idle_seconds = KEPT_ALIVE_SECONDS
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Make one exchange; of a body longer than `longest_body` bytes only the beginning is returned."""
-        message = self._head(request) + await request.aread()
+        """Make one exchange for a client of httpx; of a body longer than `longest_body` only the beginning is there."""
+        message = self.message(request, await request.aread())
+        return response_of(await self.exchange(message, head_only=request.method == "HEAD"), request)
+
+    async def exchange(self, message: bytes, *, head_only: bool = False) -> ReplyReader:
+        """Send a whole request and return its reply, a body longer than `longest_body` bytes cut off there."""
         connection = self._usable() or await self._connect()
         self._busy.add(connection)
         idle = time.monotonic() - connection.used_at
         try:
-            reply = await connection.exchange(message, self._longest, head_only=request.method == "HEAD")
+            reply = await connection.exchange(message, self._longest, head_only=head_only)
         except BaseException as error:
             connection.cut()
             if isinstance(error, httpx.ReadError):
@@ -75,31 +84,43 @@ class PooledTransport(httpx.AsyncBaseTransport):
         finally:
             self._busy.discard(connection)
         self._keep(connection, reply)
-        if reply.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy and self._tls is None:
+        if reply.status == _PROXY_REFUSES and self._proxy and self._tls is None:
             raise httpx.ProxyError("the proxy wants other credentials")
-        return httpx.Response(
-            reply.status, headers=reply.headers, stream=httpx.ByteStream(bytes(reply.body)), request=request
-        )
+        return reply
 
     async def connect(self) -> None:
         """Have an open connection at hand: then what the caller sends next, without waiting, goes out at once."""
-        while self._idle and not self._idle[-1].is_usable(self._idle_seconds):
-            self._idle.pop().cut()
-        if not self._idle:
-            self._idle.append(await self._connect())
+        idle = self._idle
+        while idle and not idle[-1].is_usable(self._idle_seconds):
+            idle.pop().cut()
+        if not idle:
+            idle.append(await self._connect())
 
-    @asynccontextmanager
-    async def preconnected(self) -> AsyncIterator[None]:
-        """Have a connection open for a call that waits for its permit; if there can be none, the call itself tells."""
+    async def expect(self) -> None:
+        """Have a connection open for one more call that waits for its permit; if there can be none, it tells itself."""
         self._expected += 1
         try:
-            self._drop_stale()
+            while self._idle and self._idle[0].has_ended(self._idle_seconds):  # the one that was used longest ago
+                self._idle.popleft().cut()
             if len(self._idle) + len(self._busy) < self._expected:
                 with suppress(httpx.TransportError):
                     self._idle.append(await self._connect())
-            yield
-        finally:
+        except BaseException:
             self._expected -= 1
+            raise
+
+    def expect_no_more(self) -> None:
+        """Take it that one of the calls that were expected waits no more."""
+        self._expected -= 1
+
+    def head(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """Return lines of a head, with those for the proxy where it reads them; raises httpx.LocalProtocolError."""
+        return _written([], [*headers, *(self._proxy_headers if self.prefix else ())])
+
+    def message(self, request: httpx.Request, body: bytes) -> bytes:
+        """Return the bytes of a request of httpx."""
+        line = b"%b %b HTTP/1.1" % (request.method.encode("ascii"), self.prefix + target_of(request))
+        return _written([line], []) + self.head(request.headers.raw) + b"\r\n" + body
 
     async def aclose(self) -> None:
         """End all connections."""
@@ -114,17 +135,13 @@ class PooledTransport(httpx.AsyncBaseTransport):
             connection.cut()
         return None
 
-    def _drop_stale(self) -> None:
-        """Cut the connections that could not be used any more; the one that was used longest ago comes first."""
-        while self._idle and self._idle[0].has_ended(self._idle_seconds):
-            self._idle.popleft().cut()
-
     def _keep(self, connection: HttpConnection, reply: ReplyReader) -> None:
         if not reply.reusable:
             connection.cut()
             return
         self._idle.append(connection)
-        if (idle := reply.idle_seconds()) is not None:
+        if (found := _TIMEOUT.search(reply.headers.get(b"keep-alive", b""))) is not None:
+            idle = float(found[1])
             self._idle_seconds = min(self._idle_seconds, max(idle - _SHORTEST_IDLE, idle / 2))
 
     def _learn(self, idle: float) -> None:
@@ -163,7 +180,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         """Have a proxy pass the connection on, and speak TLS with the provider through it."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         where = f"{host}:{self._port}".encode("ascii")
-        message = _written([b"CONNECT %b HTTP/1.1" % where, b"Host: " + where], self._proxy_headers)
+        message = _written([b"CONNECT %b HTTP/1.1" % where, b"Host: " + where], self._proxy_headers) + b"\r\n"
         try:
             reply = await connection.exchange(message, _LONGEST_PROXY_REPLY, head_only=True)
         except httpx.RequestError as error:
@@ -178,12 +195,20 @@ class PooledTransport(httpx.AsyncBaseTransport):
             raise ConnectionResetError
         connection.upgrade(secured)
 
-    def _head(self, request: httpx.Request) -> bytes:
-        target, headers = target_of(request), request.headers.raw
-        if self._proxy and self._tls is None:
-            target = self._origin + target
-            headers = [*headers, *self._proxy_headers]
-        return _written([b"%b %b HTTP/1.1" % (request.method.encode("ascii"), target)], headers)
+
+class Preconnected:
+    """A context: a call waits for its permit, and a connection is open for it."""
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: PooledTransport) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> None:
+        await self._pool.expect()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pool.expect_no_more()
 
 
 async def _open(host: str, port: int, tls: ssl.SSLContext | None) -> HttpConnection:
@@ -201,12 +226,18 @@ def _let_go(reaching: asyncio.Future[HttpConnection]) -> None:
 
 
 def _written(lines: list[bytes], headers: list[tuple[bytes, bytes]]) -> bytes:
-    lines += [b"%b: %b" % header for header in headers]
+    lines = [*lines, *(b"%b: %b" % header for header in headers)]
     head = b"\r\n".join(lines)
-    breaks = len(lines) - 1
+    breaks = max(0, len(lines) - 1)
     if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
         raise httpx.LocalProtocolError("a header that would end before its end")
-    return head + b"\r\n\r\n"
+    return head + b"\r\n" if lines else b""
+
+
+def response_of(reply: ReplyReader, request: httpx.Request) -> httpx.Response:
+    """Return a reply as httpx has it; a body stays as it came, whatever its Content-Encoding says."""
+    headers = [(name, value) for name, value in reply.headers.items() if name != b"content-encoding"]
+    return httpx.Response(reply.status, headers=headers, content=bytes(reply.body), request=request)
 
 
 @cache

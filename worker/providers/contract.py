@@ -6,7 +6,8 @@ input or output, keeps no state and reads no clock. docs/adding-a-provider.md bu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -120,6 +121,22 @@ class NoToken(Exception):
         self.refused = refused
 
 
+@dataclass(frozen=True, slots=True)
+class HeaderAuth:
+    """Credentials that are the header `Authorization`, and known without asking anyone.
+
+    `value` returns the header for a request, in plain printable text; it raises NoToken if there is none.
+    """
+
+    value: Callable[[Request], str] = field(repr=False)
+
+
+def basic_auth(user: str, password: str) -> HeaderAuth:
+    """Return a user name and a password as HTTP Basic has them (RFC 7617, in UTF-8)."""
+    header = f"Basic {b64encode(f'{user}:{password}'.encode()).decode('ascii')}"
+    return HeaderAuth(lambda _: header)
+
+
 class Provider(Protocol):
     """What the package of a provider offers, in the folder that carries its name.
 
@@ -167,9 +184,10 @@ class Provider(Protocol):
         """Turn what the ledger holds of a change back into columns of a row that means the same."""
         ...
 
-    def auth(self, connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Auth:
+    def auth(self, connection: ConnectionSettings, name: str = "<NAME>") -> HeaderAuth | httpx.Auth:
         """Return the authentication of a connection's requests; raise ConfigurationError if credentials are missing.
 
-        `name` is the connection's, for the message that says which variables to set.
+        One that has to ask for a token first is an `httpx.Auth`, which costs each call more. `name` is the
+        connection's, for the message that says which variables to set.
         """
         ...

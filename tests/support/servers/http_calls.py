@@ -9,15 +9,13 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
-
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from tests.support.providers.capillary import BY_MOBILE, change, customer
 from tests.support.servers.local_server import ServerAnswer, serving
 from worker.http.client import Sender
 from worker.http.failures import NoReply
-from worker.providers.contract import Reply, Request
+from worker.providers.contract import Reply, Request, basic_auth
 
 CHANGES: tuple[ClaimedChange, ...] = (change(1), change(2, "MOBILE"))
 TASK: CustomerTask = customer(*CHANGES, address=BY_MOBILE)
@@ -29,7 +27,7 @@ def sent(url: str, request: Request = CALL, times: int = 1, **settings: object) 
     connection = ConnectionSettings.model_validate({"base_url": url, "timeout": 5, **settings})
 
     async def run() -> list[Reply | NoReply]:
-        async with Sender(connection, httpx.BasicAuth("till", "digest")) as sender:
+        async with Sender(connection, basic_auth("till", "digest")) as sender:
             return [await sender.send(request) for _ in range(times)]
 
     return asyncio.run(run())
@@ -46,7 +44,7 @@ def calls(port: int, work: Callable[[Sender], Coroutine[Any, Any, list[Reply | N
     given = {"base_url": f"http://127.0.0.1:{port}", "timeout": 5, **settings}
 
     async def run() -> list[Reply | NoReply]:
-        async with Sender(ConnectionSettings.model_validate(given), httpx.BasicAuth("till", "digest")) as sender:
+        async with Sender(ConnectionSettings.model_validate(given), basic_auth("till", "digest")) as sender:
             return await work(sender)
 
     return asyncio.run(run())

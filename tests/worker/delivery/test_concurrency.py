@@ -47,16 +47,15 @@ def delivered(limit: ConcurrencyLimit, provider: Provider, rate: float, until: f
     while now < until:
         now += 1 / rate
         while under_way and under_way[0][0] <= now:
-            ends, *_, call, measured = heapq.heappop(under_way)
+            ends, _, began, failed = heapq.heappop(under_way)
             clock[0] = ends
-            call.__exit__(None, None, None)
-            well += not measured.failed and ends >= since
+            limit.end(began, failed=failed)
+            well += not failed and ends >= since
         clock[0] = now
         if limit.calling < int(limit.limit):
-            call = limit.call()
-            measured = call.__enter__()
-            seconds, measured.failed = provider(odds, len(under_way) + 1, now)
-            heapq.heappush(under_way, (now + seconds, next(numbers), call, measured))
+            began = limit.begin()
+            seconds, failed = provider(odds, len(under_way) + 1, now)
+            heapq.heappush(under_way, (now + seconds, next(numbers), began, failed))
     return well / (until - since)
 
 

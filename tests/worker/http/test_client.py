@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
-import httpx
 import pytest
 
 from consent.connection import ConnectionSettings
@@ -26,7 +25,7 @@ from worker.http.failures import Failure, NoReply, no_reply
 from worker.http.transport import tls_context
 from worker.providers.capillary import CAPILLARY
 from worker.providers.capillary.auth import make_auth as capillary_auth
-from worker.providers.contract import Reply, Request
+from worker.providers.contract import Reply, Request, basic_auth
 
 
 def test_json_call() -> None:
@@ -106,7 +105,7 @@ def test_the_connection_that_was_opened_beforehand_is_used() -> None:
 
     async def run(url: str) -> None:
         connection = ConnectionSettings(base_url=url, timeout=5)
-        async with Sender(connection, httpx.BasicAuth("till", "digest")) as sender:
+        async with Sender(connection, basic_auth("till", "digest")) as sender:
             async with sender.preconnected():
                 await asyncio.sleep(0.05)
                 await sender.send(CALL)
@@ -133,7 +132,7 @@ def test_no_more_calls_at_once_than_allowed() -> None:
         return ServerAnswer()
 
     async def run(url: str) -> None:
-        async with Sender(ConnectionSettings(base_url=url, concurrency=3), httpx.BasicAuth("a", "b")) as sender:
+        async with Sender(ConnectionSettings(base_url=url, concurrency=3), basic_auth("a", "b")) as sender:
             await asyncio.gather(*(sender.send(CALL) for _ in range(12)))
 
     with serving(answer) as server:
@@ -217,7 +216,7 @@ def test_unusable_headers() -> None:
     """A header that HTTP cannot carry is found when the connection is set up."""
     connection = ConnectionSettings(base_url="https://capillary.example.com", headers={"X": "two\nlines"})
     with pytest.raises(ConfigurationError, match="OPTRELAY_CONNECTIONS__EU__HEADERS"):
-        Sender(connection, httpx.BasicAuth("a", "b"), "eu")
+        Sender(connection, basic_auth("a", "b"), "eu")
 
 
 @pytest.mark.parametrize("headers", [{"X": "two\r\nlines"}, {"X\r\nY": "1"}, {"a b": "1"}, {"": "1"}])
@@ -225,7 +224,7 @@ def test_headers_that_http_cannot_carry(headers: dict[str, str]) -> None:
     """A night's opt-outs waited for a header that nothing could send: it is found when the connection is set up."""
     connection = ConnectionSettings(base_url="https://capillary.example.com", headers=headers)
     with pytest.raises(ConfigurationError, match="OPTRELAY_CONNECTIONS__EU__HEADERS"):
-        check_connection(connection, httpx.BasicAuth("a", "b"), "eu")
+        check_connection(connection, basic_auth("a", "b"), "eu")
 
 
 @pytest.mark.parametrize("header", ["", "X TOKEN", "X-TOKEN:", "X\r\nY"])
@@ -243,14 +242,14 @@ def test_a_proxy_that_cannot_be_used(address: str, monkeypatch: pytest.MonkeyPat
     """Everything stood still without a reason: the proxy was looked at by each call anew, and each raised."""
     monkeypatch.setenv("ALL_PROXY", address)
     with pytest.raises(ConfigurationError, match="ALL_PROXY"):
-        check_connection(EU, httpx.BasicAuth("a", "b"), "eu")
+        check_connection(EU, basic_auth("a", "b"), "eu")
 
 
 def test_a_password_of_a_proxy_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the password stood in the log 85 times."""
     monkeypatch.setenv("https_proxy", "http://user:hush/secret@127.0.0.1:3128")
     with pytest.raises(ConfigurationError) as error:
-        check_connection(EU, httpx.BasicAuth("a", "b"), "eu")
+        check_connection(EU, basic_auth("a", "b"), "eu")
     assert "hush" not in str(error.value)
     assert "https_proxy" in str(error.value)
 
@@ -267,8 +266,8 @@ def test_certificates_that_cannot_be_used(kind: str, tmp_path: Path, monkeypatch
     tls_context.cache_clear()
     try:
         with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
-            check_connection(EU, httpx.BasicAuth("a", "b"), "eu")
-        check_connection(ConnectionSettings(base_url="http://127.0.0.1:1"), httpx.BasicAuth("a", "b"), "eu")
+            check_connection(EU, basic_auth("a", "b"), "eu")
+        check_connection(ConnectionSettings(base_url="http://127.0.0.1:1"), basic_auth("a", "b"), "eu")
     finally:
         tls_context.cache_clear()
 

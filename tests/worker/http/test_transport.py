@@ -28,7 +28,7 @@ from tests.support.servers.odd_servers import (
 from worker.http import transport
 from worker.http.client import Sender
 from worker.http.failures import Failure, NoReply, no_reply
-from worker.http.transport import PooledTransport
+from worker.http.transport import PooledTransport, Preconnected
 from worker.providers.contract import Reply
 
 
@@ -180,7 +180,7 @@ def test_giving_up_on_a_connection_leaves_none_behind() -> None:
     """A delivery that ends while its connections are being made closes them, at whatever moment that comes."""
 
     async def preconnect(pool: PooledTransport) -> None:
-        async with pool.preconnected():
+        async with Preconnected(pool):
             pass
 
     async def run(url: httpx.URL) -> None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from worker.providers.contract import NoToken
+from worker.providers.contract import HeaderAuth, NoToken, basic_auth
 from worker.providers.endpoint import endpoint, is_header_name, variable
 
 MARGIN = 0.1
@@ -31,7 +31,7 @@ REFUSAL_SECONDS = 5.0
 _BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 
-def make_auth(connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Auth:
+def make_auth(connection: ConnectionSettings, name: str = "<NAME>") -> HeaderAuth | httpx.Auth:
     """Return the authentication of a connection's calls; where there are both kinds of credentials, the token is used.
 
     Basic carries the MD5 digest of the password, not the password (docs.capillarytech.com, "API client"). Raises
@@ -42,7 +42,7 @@ def make_auth(connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Aut
     password = connection.password.get_secret_value()
     if connection.username and password:
         digest = hashlib.md5(password.encode(), usedforsecurity=False).hexdigest()
-        return httpx.BasicAuth(connection.username, digest)
+        return basic_auth(connection.username, digest)
     basic = f"{variable(name, 'USERNAME')} and {variable(name, 'PASSWORD')}"
     token = f"{variable(name, 'OAUTH_KEY')} and {variable(name, 'OAUTH_SECRET')}"
     raise ConfigurationError(f"Capillary needs credentials: set {basic}, or {token}")

@@ -115,7 +115,7 @@ def _row(change: ClaimedChange) -> dict[str, Any]:
         "channel": slot.channel,
         "accountId": slot.account,
         "priority": slot.priority,
-        "type": change.action.value,
+        "type": str(change.action),
         "orgUnitId": slot.org_unit,
     }
     if (name := change.details.get("source_name")) is not None:

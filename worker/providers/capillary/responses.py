@@ -240,7 +240,7 @@ def proven(changes: Sequence[ClaimedChange], echoes: Sequence[Echo]) -> set[int]
     An echo that shows no account or org unit may be that of several changes: then it proves them only if there is an
     echo for each of them. An echo that can only be one change's, and says the opposite, disproves it.
     """
-    wanted = tuple((change.slot, change.action.value) for change in changes)
+    wanted = tuple((change.slot, str(change.action)) for change in changes)
     prove = _proven if len(echoes) <= _FEW else _proven.__wrapped__
     return {changes[place].id for place in prove(wanted, tuple(echoes))}
 

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
-import httpx
-
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
+from worker.providers.contract import HeaderAuth
 from worker.providers.endpoint import variable
 
 
-class _KeyAuth(httpx.Auth):
-    def __init__(self, key: str) -> None:
-        self._header = f"App {key}"
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = self._header
-        yield request
-
-
-def make_auth(connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Auth:
+def make_auth(connection: ConnectionSettings, name: str = "<NAME>") -> HeaderAuth:
     """Return the authentication of a connection's calls; raise ConfigurationError if there is no usable key.
 
     The form of the header is from Infobip's page "API authentication".
@@ -30,4 +18,5 @@ def make_auth(connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Aut
         raise ConfigurationError(f"Infobip needs an API key: set {variable(name, 'API_KEY')}")
     if not (key.isascii() and key.isprintable()):
         raise ConfigurationError(f"{variable(name, 'API_KEY')} must hold plain printable text only")
-    return _KeyAuth(key)
+    header = f"App {key}"
+    return HeaderAuth(lambda _: header)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
 from consent.outcome import Healthy, Retry, Unauthorized
 from tests.support.providers.gupshup import CONNECTION, SEVERAL, calls, subscription
-from worker.providers.contract import NoToken
+from worker.providers.contract import HeaderAuth, NoToken
 from worker.providers.gupshup import GUPSHUP
 
 
 def carried(connection: ConnectionSettings, app: str = "app-1") -> str:
     """Return what a call about an app carries for its authorization."""
-    path = calls(subscription({"action": "OPTOUT"}, app_id=app), connection=CONNECTION)[0].path
-    sent = httpx.Request("PUT", f"https://partner.example.com/prefix{path}")
-    (request,) = GUPSHUP.auth(connection).sync_auth_flow(sent)
-    return str(request.headers["Authorization"])
+    auth = GUPSHUP.auth(connection)
+    assert isinstance(auth, HeaderAuth)
+    return auth.value(calls(subscription({"action": "OPTOUT"}, app_id=app), connection=CONNECTION)[0])
 
 
 def test_tokens() -> None:

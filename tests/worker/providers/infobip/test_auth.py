@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
 from tests.support.providers.infobip import CONNECTION
+from worker.providers.contract import HeaderAuth, Request
 from worker.providers.infobip import INFOBIP
 
 
 def test_key() -> None:
     """Calls carry the key as `App`."""
-    (request,) = INFOBIP.auth(CONNECTION).sync_auth_flow(httpx.Request("GET", "https://example.com"))
+    auth = INFOBIP.auth(CONNECTION)
 
-    assert request.headers["Authorization"] == "App throw-away"
+    assert isinstance(auth, HeaderAuth)
+    assert auth.value(Request("GET", "/", (), ())) == "App throw-away"
 
 
 @pytest.mark.parametrize(("key", "message"), [("", "API_KEY"), ("ключ", "plain"), ("a\nb", "plain")])
