@@ -1,16 +1,41 @@
-"""What can be wrong with the cells of a row by their characters alone: too long, damaged, or under no column."""
+"""A row of a file, what it must look like, and what can be wrong with its cells by their characters alone."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from producers.files.lines import RowShape
 from producers.parsing.error_messages import RowError
 
 LONGEST_CELL = 64 * 1024
 _DAMAGED = re.compile(r"[\ud800-\udfff]")
 _LOST = "\ufffd"
+
+
+class FileRow(NamedTuple):
+    """One row: where it starts, its cells as they stand in the file, and what is wrong with them.
+
+    `line` is a physical line of a text, or a sheet's own number of the row.
+    """
+
+    line: int
+    cells: list[str]
+    error: RowError | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowShape:
+    """What a row must look like: the columns' names, which of them are used, and which may not hold a line break.
+
+    `mixed` says that cells may hold characters that were written in another encoding than the file's.
+    """
+
+    names: tuple[str, ...]
+    used: tuple[int, ...]
+    one_line: tuple[int, ...]
+    mixed: bool = False
 
 
 def cells_error(cells: Sequence[str], shape: RowShape) -> RowError | None:

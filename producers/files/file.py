@@ -18,10 +18,11 @@ from consent.errors import UnreadableFile
 from consent.imports import REFUSED, Checkpoint, RejectedRow
 from consent.row import WARNINGS
 from producers.feeds.mapping import RowMapping
-from producers.files.csv.rows import CsvReader
+from producers.files.cells import FileRow, RowShape
 from producers.files.inspect import Inspection
-from producers.files.lines import LONGEST_LINE, FileRow, PushBackLines, RowReader, RowShape
+from producers.files.lines import LONGEST_LINE, PushBackLines
 from producers.files.ndjson import NdjsonReader
+from producers.files.rows import CsvReader, RowReader
 from producers.files.sheet.rows import SheetReader
 from producers.options import CHUNK_ROWS, IngestOptions
 from producers.parsing.columns import FALLBACK_TIME, FREE_TEXT, MAPPING, Header

@@ -21,7 +21,7 @@ from backports import zstd
 from consent.errors import UnreadableFile, UnstableFile, unreadable
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.times import EARLIEST
-from producers.files.csv.encoding import Encoding, NoText, scan
+from producers.files.encoding import Encoding, NoText, scan
 from producers.files.sheet.rows import Sheet
 from producers.files.sources import SourceFile
 from producers.options import PATIENCE_SECONDS
@@ -94,17 +94,13 @@ class Inspection:
     def open(self) -> Iterator[io.TextIOWrapper]:
         """Open the inspected bytes as text whose lines keep their ends; raise UnstableFile if they are others now.
 
-        Reading it raises UnreadableFile where the bytes turn out damaged.
+        Raises UnreadableFile where the bytes turn out damaged. So any OSError becomes while it is open: only read then.
         """
-        with reading(self.file):
-            raw = self.file.path.open("rb")
-        with raw:
+        with reading(self.file), self.file.path.open("rb") as raw:
             if Stamp.of(os.fstat(raw.fileno())) != self.stamp:
                 raise unstable(self.file)
-            with reading(self.file):
-                plain = _plain(raw, self.file)
-            source: Any = _ReportingBytes(plain, self.file)  # typeshed asks for more than the class does
-            with io.TextIOWrapper(source, self.encoding.codec, self.encoding.errors, newline="") as text:
+            plain: Any = _plain(raw, self.file)  # typeshed asks for more than it does
+            with io.TextIOWrapper(plain, self.encoding.codec, self.encoding.errors, newline="") as text:
                 try:
                     yield text
                 except UnicodeEncodeError:
@@ -120,20 +116,6 @@ class Inspection:
             raise unstable(self.file) from None
         if now != self.stamp:
             raise unstable(self.file)
-
-
-class _ReportingBytes(io.BufferedIOBase):
-    """Bytes of a file, as they are read; where that goes wrong, UnreadableFile is raised."""
-
-    def __init__(self, plain: _Bytes, file: SourceFile) -> None:
-        self._read1, self._file = plain.read1, file
-
-    def readable(self) -> bool:
-        return True
-
-    def read1(self, size: int = -1, /) -> bytes:
-        with reading(self._file):
-            return self._read1(size)
 
 
 def inspect_file(file: SourceFile, encoding: str | None = None, patience: float = PATIENCE_SECONDS) -> Inspection:

@@ -1,17 +1,12 @@
-"""From the physical lines of a text, which can be given back and read again, to its rows, whatever its format."""
+"""The physical lines of a text, which can be given back and read again."""
 
 from __future__ import annotations
 
 import io
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, TextIO
-
-from producers.parsing.error_messages import RowError
+from typing import TextIO
 
 LONGEST_LINE = 8 * 1024 * 1024
 """Characters; a longer line comes from a file without line ends, and is skipped without being kept."""
@@ -31,9 +26,6 @@ every line opens a quote that is never closed, reading stays linear in the file,
 
 _AT_ONCE = 64 * 1024
 """Characters that are read ahead."""
-
-TOGETHER = 256
-"""Rows that are read at once."""
 
 
 class _Overlong(str):
@@ -89,27 +81,31 @@ class PushBackLines:
             raise SpanTooLong
         return line
 
-    def ahead(self, most: int) -> list[str]:
-        """Return some of the lines to come, at most `most`, and leave them to come; [] at the end."""
-        return list(islice(self._waiting, most)) if self._waiting or self._fill() else []
+    def some(self, most: int) -> list[str]:
+        """Hand out some lines at once, at most `most`; [] at the end.
 
-    def take(self, lines: list[str], chars: int) -> int:
-        """Take lines that `ahead` has shown, each a finished record; return the number of the first.
-
-        Raises LineTooLong, and does nothing, if one of them was too long to be kept.
+        Raises LineTooLong, having handed out that one alone, if the next one was too long to be kept.
         """
-        if any(isinstance(line, _Overlong) for line in lines):
-            raise LineTooLong
+        lines = list(islice(self._waiting, most)) if self._waiting or self._fill() else []
+        kinds = list(map(type, lines))
+        if _Overlong in kinds and not (lines := lines[: kinds.index(_Overlong)]):
+            next(self)
         for _ in lines:
             self._waiting.popleft()
-        first = self.line + 1
-        self.line += len(lines)
+        self.taken += lines
+        self._taken_chars += (chars := sum(map(len, lines)))
         self.chars += chars
-        self._earn(len(lines), chars)
-        return first
+        return lines
+
+    def put_back(self) -> None:
+        """Take all lines handed out back, to be handed out again."""
+        self._waiting.extendleft(reversed(self.taken))
+        self.chars -= self._taken_chars
+        self.taken.clear()
+        self._taken_chars = 0
 
     def finish(self) -> int:
-        """Forget the lines handed out, because a record has been made of them; return the line where it started."""
+        """Forget the lines handed out, because records have been made of them; return the number of the first."""
         start = self.line + 1
         self.line += len(self.taken)
         self._earn(len(self.taken), self._taken_chars)
@@ -191,96 +187,3 @@ class PushBackLines:
 
 
 _OVERLONG = _Overlong("(a line without end)")
-
-
-class FileRow(NamedTuple):
-    """One row: where it starts, its cells as they stand in the file, and what is wrong with them.
-
-    `line` is a physical line of a text, or a sheet's own number of the row.
-    """
-
-    line: int
-    cells: list[str]
-    error: RowError | None
-
-
-@dataclass(frozen=True, slots=True)
-class RowShape:
-    """What a row must look like: the columns' names, which of them are used, and which may not hold a line break.
-
-    `mixed` says that cells may hold characters that were written in another encoding than the file's.
-    """
-
-    names: tuple[str, ...]
-    used: tuple[int, ...]
-    one_line: tuple[int, ...]
-    mixed: bool = False
-
-    @property
-    def plain(self) -> bool:
-        """Whether every column has a name."""
-        return all(map(str.strip, self.names))
-
-
-class RowReader(ABC):
-    """Reads the rows of a text in their order; each row that is not blank comes exactly once."""
-
-    def __init__(self, lines: PushBackLines) -> None:
-        self.lines = lines
-        self._given_back: deque[FileRow] = deque()
-
-    @property
-    def line(self) -> int:
-        """The place after which the next row starts."""
-        return self._given_back[0].line - 1 if self._given_back else self.lines.line
-
-    def some(self, most: int = TOGETHER) -> list[FileRow]:
-        """Read some of the next rows that are not blank, at most `most`; [] at the end."""
-        if self._given_back:
-            return [self._given_back.popleft() for _ in range(min(most, len(self._given_back)))]
-        while lines := self.lines.ahead(min(most, TOGETHER)):
-            if found := self._rows(lines):
-                return found
-        return []
-
-    def give_back(self, rows: Sequence[FileRow]) -> None:
-        """Let these rows, which were read last, come again."""
-        self._given_back.extendleft(reversed(rows))
-
-    def skip(self, rows: int) -> None:
-        """Leave out this many rows."""
-        while rows and (some := self.some(rows)):
-            rows -= len(some)
-
-    @abstractmethod
-    def _rows(self, lines: list[str]) -> list[FileRow]:
-        """Make rows of the lines to come, which `lines` shows, and take these lines; [] if all of them are blank."""
-
-
-class LineReader(RowReader):
-    """Reads rows of which each is one line."""
-
-    def _rows(self, lines: list[str]) -> list[FileRow]:
-        try:
-            first = self.lines.take(lines, sum(map(len, lines)))
-        except LineTooLong:
-            return self._first_alone()
-        return [self._row(text, line) for line, text in enumerate(lines, first) if not text.isspace()]
-
-    def _first_alone(self) -> list[FileRow]:
-        try:
-            text = next(self.lines)
-        except LineTooLong:
-            return [FileRow(self.lines.finish(), [], LINE_TOO_LONG)]
-        line = self.lines.finish()
-        return [] if text.isspace() else [self._row(text, line)]
-
-    @abstractmethod
-    def _row(self, text: str, line: int) -> FileRow:
-        """Make a row of a line that is not blank."""
-
-
-LINE_TOO_LONG = RowError(
-    "line_too_long",
-    f"the line is longer than {LONGEST_LINE} characters: end each row with a line break, and export the file again",
-)

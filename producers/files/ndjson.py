@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from consent.errors import UnusableHeader
-from producers.files.cells import LONGEST_CELL, cells_error
-from producers.files.lines import FileRow, LineReader, PushBackLines, RowShape
+from producers.files.cells import LONGEST_CELL, FileRow, RowShape, cells_error
+from producers.files.lines import PushBackLines
+from producers.files.rows import LineReader
 from producers.parsing.error_messages import RowError
 from producers.parsing.strict_json import parse_text
 

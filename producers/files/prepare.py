@@ -15,12 +15,12 @@ from consent.feed import Feed
 from consent.row import ConsentRow
 from consent.time_formats import AUTO
 from producers.feeds.mapping import row_mapping, settled_format
-from producers.files.csv.encoding import scan
-from producers.files.csv.rows import parse_delimiter, read_first_row
+from producers.files.encoding import scan
 from producers.files.file import Columns, PreparedFile
 from producers.files.inspect import Inspection, inspect_file, last_line
 from producers.files.lines import PushBackLines
 from producers.files.ndjson import read_names
+from producers.files.rows import parse_delimiter, read_first_row
 from producers.files.sheet.rows import SheetReader, last_row
 from producers.files.sources import Manifest, SourceFile
 from producers.options import IngestOptions

@@ -26,7 +26,7 @@ from typing import Self
 from consent.errors import ConfigurationError, ImportUnderWay
 from consent.files import path_text
 from consent.imports import RejectedRow
-from producers.files.csv.csv_injection import escape
+from producers.files.csv_injection import escape
 from producers.parsing.columns import OWN, REJECT_COLUMNS
 
 REJECTS_ENDING = ".rejects.csv"

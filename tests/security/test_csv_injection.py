@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from producers.files.csv.csv_injection import escape, unescape
+from producers.files.csv_injection import escape, unescape
 from tests.support.memory_ledger import MemoryLedger, csv_of, file_of, take_in
 
 

@@ -22,7 +22,7 @@ from consent.settings import Settings
 from consent.times import from_micros
 from console.ui.screen import Screen, table, visible
 from console.ui.text import counted, slot_text
-from producers.files.csv.csv_injection import escape
+from producers.files.csv_injection import escape
 from producers.parsing.columns import RECORDED_AS
 from worker.providers import provider_of
 

@@ -20,9 +20,9 @@ from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger
 from console.ui.screen import Screen
 from console.ui.text import counted
-from producers.files.csv.csv_injection import escape
+from producers.files.cells import FileRow
+from producers.files.csv_injection import escape
 from producers.files.file import PreparedFile, read_chunks
-from producers.files.lines import FileRow
 from producers.ingest_file import source_of
 from producers.options import IngestOptions
 

@@ -32,9 +32,9 @@ from producers.audience import (
     with_check,
 )
 from producers.files.archive import unpacked
-from producers.files.csv.csv_injection import escape
+from producers.files.cells import FileRow
+from producers.files.csv_injection import escape
 from producers.files.file import PreparedFile
-from producers.files.lines import FileRow
 from producers.files.prepare import feed_named, look_at
 from producers.files.sources import source_files
 from producers.options import IngestOptions
@@ -169,20 +169,20 @@ class _TwoFiles:
         self.clean.writerow(names)
         self.stopped.writerow([*COLUMNS, *map(escape, names)])
         total = self.file.inspection.lines
-        with self.file.open() as reader:
-            while read := self._some(reader):
-                rows = [row for row in read if row.line <= self.file.last_line]
-                people = [self._person(row) for row in rows]
-                self._write(rows, check.check(people))
-                unread = self.counts.rows - self.counts.clean - self.counts.stopped["opted_out"]
-                self.display.reading(self.counts.rows, read[-1].line, total, unread)
+        for read in self._batches():
+            rows = [row for row in read if row.line <= self.file.last_line]
+            people = [self._person(row) for row in rows]
+            self._write(rows, check.check(people))
+            unread = self.counts.rows - self.counts.clean - self.counts.stopped["opted_out"]
+            self.display.reading(self.counts.rows, read[-1].line, total, unread)
         self.file.inspection.confirm()
 
-    def _some(self, reader: Any) -> list[FileRow]:
-        rows: list[FileRow] = []
-        while len(rows) < _CHUNK and (some := reader.some()):
-            rows += some
-        return rows
+    def _batches(self) -> Iterator[list[FileRow]]:
+        with self.file.open() as reader:
+            while rows := reader.some():
+                while len(rows) < _CHUNK and (some := reader.some()):
+                    rows += some
+                yield rows
 
     def _person(self, row: FileRow) -> Mapping[str, str] | Stopped:
         cells, header = row.cells, self.file.header

@@ -21,7 +21,7 @@ from console.commands.page.access import Refused
 from console.commands.page.visit import Mistake, Visit, key_of, not_found
 from console.ui.decisions import back_in_words
 from console.ui.text import counted
-from producers.files.csv.csv_injection import escape
+from producers.files.csv_injection import escape
 
 _ONLY = {"all": None, "optouts": Action.OPTOUT, "optins": Action.OPTIN}
 _AT_ONCE = 1_000

@@ -14,8 +14,9 @@ from typing import Any, BinaryIO, TextIO
 import orjson
 
 from consent.errors import UnreadableFile, unreadable
-from producers.files.cells import LONGEST_CELL, TOO_MANY_CELLS, cells_error
-from producers.files.lines import LINE_TOO_LONG, FileRow, LineReader, PushBackLines, RowShape
+from producers.files.cells import LONGEST_CELL, TOO_MANY_CELLS, FileRow, RowShape, cells_error
+from producers.files.lines import PushBackLines
+from producers.files.rows import LINE_TOO_LONG, LineReader
 from producers.parsing.error_messages import RowError
 
 _OUR_SETTINGS = "OPTRELAY_"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.files.cells import LONGEST_CELL
-from producers.files.csv.rows import DELIMITERS, CsvReader
-from producers.files.lines import LONGEST_LINE, FileRow, PushBackLines, RowShape
+from producers.files.cells import LONGEST_CELL, FileRow, RowShape
+from producers.files.lines import LONGEST_LINE, PushBackLines
+from producers.files.rows import DELIMITERS, CsvReader
 from tests.support.examples import examples
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufffd"), max_size=12)

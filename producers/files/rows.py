@@ -1,25 +1,18 @@
-"""From lines to rows of cells: what separates them, the header, and rows of which a broken one harms no other."""
+"""From lines to rows, whatever their format, and those of CSV: what separates cells, the header, and broken rows."""
 
 from __future__ import annotations
 
 import csv
 import re
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from consent.errors import ConfigurationError, UnreadableFile, UnusableHeader
-from producers.files.cells import LONGEST_CELL, RAGGED, TOO_MANY_CELLS, cells_error
-from producers.files.csv.csv_injection import unescape
-from producers.files.lines import (
-    LINE_TOO_LONG,
-    LONGEST_LINE,
-    FileRow,
-    LineTooLong,
-    PushBackLines,
-    RowReader,
-    RowShape,
-    SpanTooLong,
-)
+from producers.files.cells import LONGEST_CELL, RAGGED, TOO_MANY_CELLS, FileRow, RowShape, cells_error
+from producers.files.csv_injection import unescape
+from producers.files.lines import LONGEST_LINE, LineTooLong, PushBackLines, SpanTooLong
 from producers.parsing.columns import OWN, REJECT_COLUMNS, Vocabulary
 from producers.parsing.error_messages import RowError
 
@@ -30,6 +23,65 @@ _SOUND = re.compile(r'"([^"]*)"')
 # The csv module has one limit for the whole process, and breaks off in mid-record when a cell is longer. It is set
 # beyond what a record can hold here, so that long cells are refused by us, one row at a time.
 csv.field_size_limit(max(csv.field_size_limit(), 2 * LONGEST_LINE + 2))
+
+
+TOGETHER = 256
+"""Rows that are read at once."""
+
+LINE_TOO_LONG = RowError(
+    "line_too_long",
+    f"the line is longer than {LONGEST_LINE} characters: end each row with a line break, and export the file again",
+)
+
+
+class RowReader(ABC):
+    """Reads the rows of a text in their order; each row that is not blank comes exactly once."""
+
+    def __init__(self, lines: PushBackLines) -> None:
+        self.lines = lines
+        self._given_back: deque[FileRow] = deque()
+
+    @property
+    def line(self) -> int:
+        """The place after which the next row starts."""
+        return self._given_back[0].line - 1 if self._given_back else self.lines.line
+
+    def some(self, most: int = TOGETHER) -> list[FileRow]:
+        """Read some of the next rows that are not blank, at most `most`; [] at the end."""
+        if self._given_back:
+            return [self._given_back.popleft() for _ in range(min(most, len(self._given_back)))]
+        try:
+            while lines := self.lines.some(min(most, TOGETHER)):
+                if found := self._rows(lines):
+                    return found
+        except LineTooLong:
+            return [FileRow(self.lines.finish(), [], LINE_TOO_LONG)]
+        return []
+
+    def give_back(self, rows: Sequence[FileRow]) -> None:
+        """Let these rows, which were read last, come again."""
+        self._given_back.extendleft(reversed(rows))
+
+    def skip(self, rows: int) -> None:
+        """Leave out this many rows."""
+        while rows and (some := self.some(rows)):
+            rows -= len(some)
+
+    @abstractmethod
+    def _rows(self, lines: list[str]) -> list[FileRow]:
+        """Make rows of the lines that were handed out, and finish them; [] if all of them are blank."""
+
+
+class LineReader(RowReader):
+    """Reads rows of which each is one line."""
+
+    def _rows(self, lines: list[str]) -> list[FileRow]:
+        first = self.lines.finish()
+        return [self._row(text, line) for line, text in enumerate(lines, first) if not text.isspace()]
+
+    @abstractmethod
+    def _row(self, text: str, line: int) -> FileRow:
+        """Make a row of a line that is not blank."""
 
 
 class CsvReader(RowReader):
@@ -46,6 +98,7 @@ class CsvReader(RowReader):
         super().__init__(lines)
         self._delimiter = delimiter
         self._shape = shape or RowShape((), (), ())
+        self._is_plain = all(map(str.strip, self._shape.names))
         self._escaped = escaped
         self._records = self._fresh()
 
@@ -62,24 +115,22 @@ class CsvReader(RowReader):
 
     def _rows(self, lines: list[str]) -> list[FileRow]:
         """Read lines of which each is a row by itself together, any others one by one."""
-        found = self._together(lines)
-        if found is None:
+        try:
+            rows = list(csv.reader(lines, delimiter=self._delimiter, strict=True))
+        except csv.Error:
+            rows = []
+        if len(rows) == len(lines):
+            found = self._together(rows, lines)
+        else:
+            self.lines.put_back()
             found = list(islice(self._one_by_one(), len(lines)))
         if self._escaped:
             return [row._replace(cells=[unescape(cell) for cell in row.cells]) for row in found]
         return found
 
-    def _together(self, lines: list[str]) -> list[FileRow] | None:
-        shape = self._shape
-        text, width = "".join(lines), len(shape.names)
-        try:
-            rows = list(csv.reader(lines, delimiter=self._delimiter, strict=True))
-            if len(rows) != len(lines):
-                return None
-            first = self.lines.take(lines, len(text))
-        except (csv.Error, LineTooLong):
-            return None
-        if shape.plain and {width} == set(map(len, rows)) and _is_sound(text, lines, mixed=shape.mixed):
+    def _together(self, rows: list[list[str]], lines: list[str]) -> list[FileRow]:
+        shape, text, first = self._shape, "".join(lines), self.lines.finish()
+        if self._is_plain and {len(shape.names)} == set(map(len, rows)) and _is_sound(text, lines, mixed=shape.mixed):
             whole = enumerate(rows, first)
             return [FileRow(line, cells, None) for line, cells in whole if cells[0].strip() or _is_filled(cells)]
         each = zip(range(first, first + len(rows)), rows, lines, strict=True)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consent.errors import ConfigurationError
-from producers.files.csv.encoding import Encoding, scan
-from producers.files.csv.rows import DELIMITERS, guess_delimiter, parse_delimiter, sep_line_delimiter
+from producers.files.encoding import Encoding, scan
+from producers.files.rows import DELIMITERS, guess_delimiter, parse_delimiter, sep_line_delimiter
 from producers.options import IngestOptions
 from producers.parsing.columns import vocabulary
 from tests.support.memory_ledger import MemoryLedger, file_of, take_in

@@ -1,1 +1,0 @@
-"""CSV as text: encodings, delimiters, physical lines, rows of cells, and cells that no spreadsheet may run."""
