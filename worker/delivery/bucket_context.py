@@ -30,6 +30,7 @@ _FIRST_GUESS_SECONDS = 0.05
 class BucketContext:
     """Everything that a delivery within one limit of one connection needs in one process.
 
+    `overlap` says how slots overlap in this bucket (None if they do not), `call_seconds` how long calls take lately.
     `throttled_at` are the moments of late (monotonic seconds) at which it was throttled without being told how long.
     """
 
@@ -41,6 +42,7 @@ class BucketContext:
     process_cap: AsyncLimiter
     concurrency: ConcurrencyLimit
     targets_per_call: int = 1
+    overlap: Overlap | None = None
     call_seconds: float = _FIRST_GUESS_SECONDS
     throttled_at: deque[float] = field(default_factory=deque)
 
@@ -48,15 +50,6 @@ class BucketContext:
     def name(self) -> str:
         """The connection's name."""
         return self.bucket.connection
-
-    @property
-    def overlap(self) -> Overlap | None:
-        """How slots overlap in this bucket, None if they do not."""
-        return self.provider.overlap(self.bucket.name)
-
-    def note_call(self, seconds: float) -> None:
-        """Learn how long a call takes lately."""
-        self.call_seconds += 0.1 * (seconds - self.call_seconds)
 
     def plan(self, tasks: Sequence[CustomerTask]) -> Plan:
         """Turn tasks into requests; one with which the provider's code fails waits, and takes no other with it."""

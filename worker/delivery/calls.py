@@ -14,7 +14,6 @@ import structlog
 from consent.ledger.queue.tasks import WITNESS, Attempt, CustomerTask
 from consent.outcome import Healthy, Retry, Throttled, Unavailable
 from worker.delivery.bucket_context import BucketContext
-from worker.delivery.concurrency import PREPARING
 from worker.delivery.fuse_check import FuseCheck
 from worker.delivery.observations import INTERRUPTED, Call, Observations, TaskResult, note_call
 from worker.delivery.permits import NoPermit, Permit, Permits
@@ -62,7 +61,6 @@ class ConcurrentCalls:
     _waiting: deque[tuple[Series, ClaimedBatch]] = field(default_factory=deque)
     _running: int = 0
     _without_permit: int = 0
-    _preparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PREPARING))
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _asks: bool = False
     _closed: bool = False
@@ -167,15 +165,14 @@ class ConcurrentCalls:
 
     async def _send(self, request: Request, found: dict[int, TaskResult], deadline: float) -> Answer | None:
         """Make one call at its moment, on an open connection; return None if its moment does not come."""
-        permit = Permit(self.permits, deadline, self._has_permit)
-        try:
+        with Permit(self.permits, deadline, self._has_permit) as permit:
             async with self.context.sender.preconnected():
-                await permit.hold_one_of(self._preparing)
-                if not await permit.take(max(1, self.left)):
+                if not await permit.take(self._to_make):
                     return None
                 return await self._call(request, found, permit)
-        finally:
-            permit.end()
+
+    def _to_make(self) -> int:
+        return max(1, self.left)
 
     def _has_permit(self) -> None:
         """Let the next series wait for its permit."""
@@ -198,7 +195,7 @@ class ConcurrentCalls:
         finally:
             seconds = limit.end(began, failed=failed)
         call = Call(request, at, seconds, status, answer, in_doubt)
-        self.context.note_call(seconds)
+        self.context.call_seconds += _LEARNS * (seconds - self.context.call_seconds)
         if self.trace is not None:
             self.trace.note_call(call)
         made = note_call(call, found)
@@ -220,15 +217,17 @@ class ConcurrentCalls:
         if self.observations.served_since(one.called_at, but=one.task.target_id):
             return
         request = await asyncio.to_thread(self.retries.witness, one)
+        if request is None:
+            return
         async with self.context.sender.preconnected():
-            permit = Permit(self.permits, deadline)
-            if request is None or not await permit.take(1):
-                return
-            at, started = self.clock(), time.monotonic()
-            try:
-                status, answer, _, _ = await self._exchange(request, permit)
-            except NoPermit:
-                return
+            with Permit(self.permits, deadline) as permit:
+                if not await permit.take():
+                    return
+                at, started = self.clock(), time.monotonic()
+                try:
+                    status, answer, _, _ = await self._exchange(request, permit)
+                except NoPermit:
+                    return
         if isinstance(answer.health, Healthy):
             self.observations.vouch(at)
         milliseconds, ids = int((time.monotonic() - started) * 1000), tuple(change.id for change in one.task.changes)
@@ -237,13 +236,13 @@ class ConcurrentCalls:
     async def reads_well(self, request: Request, deadline: float) -> bool | None:
         """Make a harmless read, before a moment (monotonic); return whether it was answered well, None if not made."""
         async with self.context.sender.preconnected():
-            permit = Permit(self.permits, deadline)
-            if not await permit.take(1):
-                return None
-            try:
-                _, answer, _, reply = await self._exchange(request, permit)
-            except NoPermit:
-                return None
+            with Permit(self.permits, deadline) as permit:
+                if not await permit.take():
+                    return None
+                try:
+                    _, answer, _, reply = await self._exchange(request, permit)
+                except NoPermit:
+                    return None
         return isinstance(answer.health, Healthy) if isinstance(reply, Reply) else None
 
     async def _exchange(
@@ -263,6 +262,9 @@ class ConcurrentCalls:
             return None, _unreadable(request), writes and _is_passed_on(reply), reply
         return reply.status, answer, writes and _is_passed_on(reply), reply
 
+
+_LEARNS = 0.1
+"""How much the latest call counts in how long calls take lately."""
 
 _LOOKING = {"GET", "HEAD"}
 _SUFFERING = (Unavailable, Throttled)

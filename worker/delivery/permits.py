@@ -12,6 +12,7 @@ from typing import Self
 
 from consent.errors import LedgerOutdated
 from worker.delivery.bucket_context import BucketContext
+from worker.delivery.concurrency import PREPARING
 from worker.ratelimit.limiter import FEW, Reservation
 
 TURN = 4.0
@@ -35,6 +36,7 @@ class Permits:
     context: BucketContext
     stopped: Callable[[], bool]
     held: deque[tuple[float, float]] = field(default_factory=deque)
+    preparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PREPARING))
     _reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
     _ahead: asyncio.Task[None] | None = None
 
@@ -147,26 +149,26 @@ class Permits:
 
 @dataclass(slots=True)
 class Permit:
-    """The permits of one call, from its preparation on: the first one for the call itself, one for all else it sends.
+    """The permits of one call, a context from its preparation on: one for the call itself, one for all else it sends.
 
     The first one is given up if it was not used in time: it may have waited for a token that another call fetches.
-    `has_permit` is called once, as soon as another call may wait for a permit. `end` is called in any case.
+    `has_permit` is called once, as soon as another call may wait for a permit.
     """
 
     permits: Permits
     deadline: float
     has_permit: Callable[[], None] | None = None
     _until: float = 0.0
-    _holding: asyncio.Semaphore | None = None
+    _holds: bool = False
 
-    async def hold_one_of(self, holding: asyncio.Semaphore) -> None:
-        """Wait until few enough others hold a permit that they have not used."""
-        await holding.acquire()
-        self._holding = holding
+    async def take(self, left: Callable[[], int] = lambda: 1) -> bool:
+        """Wait until few enough others hold a permit, and for the first one; return whether there is one.
 
-    async def take(self, left: int) -> bool:
-        """Wait for the first permit; return whether there is one. `left` calls are to be made, this one included."""
-        until = await self.permits.take(self.deadline, left)
+        `left` says how many calls are to be made, this one included.
+        """
+        await self.permits.preparing.acquire()
+        self._holds = True
+        until = await self.permits.take(self.deadline, left())
         self._wait_no_more()
         self._until = until or 0.0
         return until is not None
@@ -182,8 +184,10 @@ class Permit:
         if await self.permits.take(self.deadline, 1) is None:
             raise NoPermit
 
-    def end(self) -> None:
-        """Let another call wait for a permit, and hold one, if it may not yet."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._wait_no_more()
         self._hold_no_more()
 
@@ -193,6 +197,6 @@ class Permit:
             has_permit()
 
     def _hold_no_more(self) -> None:
-        if self._holding is not None:
-            holding, self._holding = self._holding, None
-            holding.release()
+        if self._holds:
+            self._holds = False
+            self.permits.preparing.release()

@@ -16,6 +16,9 @@ import httpx
 LONGEST_HEAD = 2**16
 """Bytes of a reply before its body; a longer head is refused."""
 
+_FINAL = int(HTTPStatus.OK)
+"""The least status of a reply that is not followed by another one (RFC 9110, 15.2)."""
+
 _WORST_CHUNKS = 8
 """How many bytes of the wire one byte of a body may take: one byte a chunk takes six."""
 
@@ -126,7 +129,7 @@ class ReplyReader:
     def on_headers_complete(self) -> None:
         """Note how the body will end."""
         self.status = self._parser.get_status_code()
-        self._in_body = self.status >= HTTPStatus.OK
+        self._in_body = self.status >= _FINAL
         self.until_end = b"content-length" not in self.headers and b"transfer-encoding" not in self.headers
         self.complete = self._in_body and self._head_only
 
@@ -139,7 +142,7 @@ class ReplyReader:
 
     def on_message_complete(self) -> None:
         """End the reply, unless it only announced another one (100, 103)."""
-        if self.complete or self.status < HTTPStatus.OK:
+        if self.complete or self.status < _FINAL:
             return
         self.complete = True
         self.reusable = bool(self._parser.should_keep_alive()) and not self._corrected
@@ -272,7 +275,7 @@ class HttpConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Take a body that has no length for complete."""
-        if self._reader is not None and self._reader.status >= HTTPStatus.OK and self._reader.until_end:
+        if self._reader is not None and self._reader.status >= _FINAL and self._reader.until_end:
             self._reader.complete = True
             self._end_if_complete(self._reader)
 

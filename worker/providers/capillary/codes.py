@@ -94,6 +94,7 @@ UNCONFIRMED = Classification(
 """What becomes of a change that no reply proves."""
 
 _STATUS_DECIDES = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
+_SUCCESS = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 
 
 def classify(
@@ -109,7 +110,7 @@ def classify(
         return CODES[status]
     if codes:
         return min(map(lookup, codes), key=lambda found: found.kind)
-    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES or names_rows:
+    if status in _SUCCESS or names_rows:
         return INSPECT
     if status == HTTPStatus.REQUEST_TIMEOUT:
         return in_its_place(_NAME, status)

@@ -32,6 +32,8 @@ from worker.providers.classify import (
 )
 from worker.providers.contract import Answer, Reply, Request
 
+_INSPECT = ReplyKind.INSPECT  # asked for with every reply: in Python 3.11 each look at a member is a call
+
 
 def read(request: Request, reply: Reply, connection: ConnectionSettings) -> Answer:
     """Return what a reply means for each change of its request."""
@@ -41,13 +43,13 @@ def read(request: Request, reply: Reply, connection: ConnectionSettings) -> Answ
         reply.status, body.codes, is_json=body.is_json, is_capillary=body.is_capillary, names_rows=names_rows
     )
     if request.purpose == WITNESS:
-        return witnessed(reply, shown=found.kind is ReplyKind.INSPECT and body.is_capillary)
+        return witnessed(reply, shown=found.kind is _INSPECT and body.is_capillary)
     if request.purpose == READBACK:
         return _read_back(request, reply, body, found)
+    if found.kind is _INSPECT:
+        return _row_by_row(request, reply, body, connection)
     if found.kind is ReplyKind.INVALID and len(request.changes) > 1:
         return Answer(Healthy(), {}, tuple(each_alone(request, request.changes, connection)), found.code)
-    if found.kind is ReplyKind.INSPECT:
-        return _row_by_row(request, reply, body, connection)
     return answer_for(found, request, reply)
 
 
@@ -75,9 +77,9 @@ def _read_back(request: Request, reply: Reply, body: Body, found: Classification
     if found.kind in (ReplyKind.THROTTLED, ReplyKind.UNAVAILABLE, ReplyKind.PERMANENT) or found.code == "401":
         return answer_for(found, request, reply)
     # Any other failure is only the read-back's: a connection that may write but not read must not be held up by it.
-    echoes = body.echoes if found.kind is ReplyKind.INSPECT else ()
+    echoes = body.echoes if found.kind is _INSPECT else ()
     seen = [change for change in request.changes if shown(change, request.tasks[0].changes, echoes)]
-    witnessed = found.kind is ReplyKind.INSPECT and body.is_capillary
+    witnessed = found.kind is _INSPECT and body.is_capillary
     outcomes = all_of(request.changes, retry(UNCONFIRMED, reply, witnessed=witnessed)) | all_of(seen, Applied())
     return Answer(Healthy(), outcomes, code=str(reply.status) if len(seen) == len(outcomes) else UNCONFIRMED.code)
 
@@ -198,7 +200,7 @@ def _code(fault: Any) -> int:
 
 
 def _about_rows(code: int) -> bool:
-    return code in CODES and CODES[code].kind is ReplyKind.INSPECT
+    return code in CODES and CODES[code].kind is _INSPECT
 
 
 def _named(fault: Any) -> tuple[str, str] | None:
