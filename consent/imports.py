@@ -32,7 +32,7 @@ class ImportSource:
     name: str
     fingerprint: str
     size: int
-    default_effective_at: datetime | None
+    default_effective_at: int | None
     stream: bool = False
     total_lines: int | None = None
     reassert: Reassert | None = None
@@ -64,13 +64,13 @@ class Checkpoint:
 class ImportProgress:
     """Where an import stands: still being read, read whole, held, released (its changes are delivered), or withdrawn.
 
-    `default_effective_at` is the moment that the first attempt used for rows without one, if the ledger remembers it.
+    `default_effective_at` is since when rows without a time hold (microseconds), if the ledger remembers it.
     """
 
     import_id: str
     state: ImportState
     checkpoint: Checkpoint
-    default_effective_at: datetime | None = None
+    default_effective_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ from consent.errors import ImportUnderWay, LedgerRefused
 from consent.files import path_text, user_name
 from consent.guards.rules import ImportGuards, feed_of
 from consent.imports import FILE, Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
+from consent.times import from_micros
 from consent.tracing.spans import Traced
 from producers.files.file import Chunk, PreparedFile, read_chunks, warning_notes
 from producers.files.rejects import RejectsFile, RejectsHeader
@@ -63,13 +63,14 @@ class ImportResult:
     """What one attempt did; the ledger holds the counts of the whole import.
 
     `already_known` says that these bytes had been read before and nothing was recorded; `resumed_at` how many rows an
-    earlier attempt had recorded. Rows without a time hold since `since`. `rejects_file` is None if no row was rejected.
+    earlier attempt had recorded. Rows without a time hold since `since` (microseconds). `rejects_file` is None if
+    no row was rejected.
     """
 
     import_id: str
     already_known: bool
     resumed_at: int
-    since: datetime | None
+    since: int | None
     recorded: int
     duplicates: int
     rejected: int
@@ -85,7 +86,6 @@ def ingest_file(file: PreparedFile, intake: ImportIntake, on_progress: Progress 
     without the option `stream`, none of its changes is delivered.
     """
     progress = intake.open_import(source_of(file))
-    file = file.since(progress.default_effective_at or file.context.effective_at)
     recording = _Recording(file, intake, progress, on_progress)
     if progress.state == "released":
         return recording.result()
@@ -140,7 +140,7 @@ def _fingerprint(file: PreparedFile) -> str:
         "encoding": options.encoding,
         "delimiter": options.delimiter,
         "timezone": options.timezone or "UTC",
-        "effective_at": options.effective_at_utc.isoformat() if options.effective_at_utc else None,
+        "effective_at": None if options.since is None else from_micros(options.since).isoformat(),
     }
     if defaults:  # else as it was before they belonged to it: what was recorded then is known again
         meaning["defaults"] = {name: dict(values) for name, values in defaults.items()}
@@ -206,6 +206,8 @@ class _Recording:
         self._file = file
         self._intake = intake
         self._start = progress
+        remembered = progress.default_effective_at
+        self._since = file.context.effective_at if remembered is None else remembered
         self._reached = progress.checkpoint
         self._on_progress = on_progress
         self._rejects = RejectsFile(
@@ -226,7 +228,7 @@ class _Recording:
                 self._notes.append(
                     f"{path_text(rejects.path)} no longer holds the rows that an earlier attempt rejected"
                 )
-            for chunk in read_chunks(self._file, checkpoint, self._file.options.chunk_rows):
+            for chunk in read_chunks(self._file, checkpoint, self._file.options.chunk_rows, self._since):
                 self._record(chunk)
         self._notes.extend(rejects.notes)
         self._intake.finish_reading(self._start.import_id)
@@ -242,7 +244,7 @@ class _Recording:
             import_id=self._start.import_id,
             already_known=self._start.state != "reading",
             resumed_at=self._start.checkpoint.records,
-            since=self._file.context.effective_at,
+            since=self._since,
             recorded=self._recorded,
             duplicates=self._duplicates,
             rejected=self._rejected,
@@ -253,13 +255,12 @@ class _Recording:
 
     def _record(self, chunk: Chunk) -> None:
         written = 0
-        default = self._file.context.effective_at
-        since = default.isoformat() if default else ""
 
         def write_rejects() -> Checkpoint:
             nonlocal written
             rejects = self._rejects
             if len(chunk.rejects) > written:
+                since = "" if self._since is None else from_micros(self._since).isoformat()
                 rejects.write(
                     (row, cells, self._file.held_since(cells, since))
                     for row, cells in zip(chunk.rejects[written:], chunk.cells[written:], strict=True)

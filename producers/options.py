@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ from consent.feed import Feed
 from consent.guards.rules import GuardRules
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.reassert import Reassert
-from consent.times import UnusableTime, from_micros, read_zone, to_micros
+from consent.times import UnusableTime, read_zone, to_micros
 from producers.parsing.columns import plain
 
 CHUNK_ROWS = 10_000
@@ -111,15 +112,15 @@ class IngestOptions:
             raise ConfigurationError(f"--timezone {error}") from None
 
     @property
-    def effective_at_utc(self) -> datetime | None:
-        """The given `effective_at` in UTC; raises ConfigurationError if it cannot be used."""
+    def since(self) -> int | None:
+        """The given `effective_at` in microseconds; raises ConfigurationError if it cannot be used."""
         if self.effective_at is None:
             return None
         try:
-            moment = from_micros(to_micros(self.effective_at, self.zone))
+            moment = to_micros(self.effective_at, self.zone)
         except UnusableTime as error:
             raise ConfigurationError(f"--effective-at: {error.message}") from None
-        if moment > datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS):
+        if moment > time.time_ns() // 1_000 + FUTURE_TOLERANCE_SECONDS * 1_000_000:
             raise ConfigurationError("--effective-at lies in the future: give the time when people made their choice")
         return moment
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from itertools import islice
 from typing import Literal, NamedTuple
 
@@ -118,10 +117,6 @@ class PreparedFile:
             return _JOINED_WITHOUT_END
         return None
 
-    def since(self, default: datetime | None) -> PreparedFile:
-        """Return the same file with another moment for rows that have none."""
-        return replace(self, context=replace(self.context, effective_at=default))
-
     @contextmanager
     def open(self) -> Iterator[RowReader]:
         """Open the file behind its header; raise UnstableFile if it is not the inspected one any more."""
@@ -213,8 +208,12 @@ class Chunk:
         self.cells.extend(row.cells for row in found)
 
 
-def read_chunks(file: PreparedFile, start: Checkpoint | None = None, chunk_rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
+def read_chunks(
+    file: PreparedFile, start: Checkpoint | None = None, chunk_rows: int = CHUNK_ROWS, since: int | None = None
+) -> Iterator[Chunk]:
     """Read a file from a checkpoint on, `chunk_rows` rows at a time, fewer where rows are very long.
+
+    Rows without a time hold since `since` (microseconds), or else since the file's own time.
 
     Every row that is not blank is in exactly one chunk, either as changes (one for each slot that it names) or as a
     rejected row. Before each chunk and after the last the file is compared with the inspected one: raises UnstableFile
@@ -222,7 +221,7 @@ def read_chunks(file: PreparedFile, start: Checkpoint | None = None, chunk_rows:
     """
     place = start or Checkpoint()
     done, count, skipped = place.records, place.changes, place.skipped
-    parser = _RowParser(file)
+    parser = _RowParser(file, since)
     try:
         with file.open() as reader:
             if done:
@@ -287,8 +286,9 @@ def _add(rows: list[FileRow], file: PreparedFile, parser: _RowParser, chunk: Chu
 class _RowParser:
     """Parses the rows of a file, by way of its feed's mapping if it has one."""
 
-    def __init__(self, file: PreparedFile) -> None:
-        self._cache = RowCache(file.context, file.row_header)
+    def __init__(self, file: PreparedFile, since: int | None) -> None:
+        context = file.context if since is None else replace(file.context, effective_at=since)
+        self._cache = RowCache(context, file.row_header)
         self._mapping = file.mapping
         self.may_warn, self.warning = self._cache.may_warn, self._cache.warning
         self.parse: Callable[[list[str], int], tuple[ConsentChange, ...] | RowError | None] = (

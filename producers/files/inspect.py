@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from backports import zstd
 
 from consent.errors import UnreadableFile, UnstableFile, unreadable
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
-from consent.times import EARLIEST
+from consent.times import EARLIEST, to_micros
 from producers.files.encoding import Encoding, NoText, scan
 from producers.files.sheet.rows import Sheet
 from producers.files.sources import SourceFile
@@ -28,6 +27,7 @@ from producers.options import PATIENCE_SECONDS
 
 _SETTLED_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.2
+_EARLIEST_NS = to_micros(EARLIEST) * 1_000  # before: a clock that was never set
 _CHUNK = 1024 * 1024
 _MARK = 8
 GZIP = b"\x1f\x8b"
@@ -54,14 +54,10 @@ class Stamp:
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     @property
-    def modified_at(self) -> datetime | None:
-        """When the file was written, in UTC; None if its clock was never set, or runs far ahead."""
-        try:
-            moment = datetime.fromtimestamp(self.modified_ns / 1e9, UTC)
-        except (ValueError, OverflowError, OSError):
-            return None
-        latest = datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS)
-        return moment if EARLIEST <= moment <= latest else None  # before: a clock that was never set
+    def modified_at(self) -> int | None:
+        """When the file was written, in microseconds; None if its clock was never set, or runs far ahead."""
+        latest = time.time_ns() + FUTURE_TOLERANCE_SECONDS * 1_000_000_000
+        return self.modified_ns // 1_000 if _EARLIEST_NS <= self.modified_ns <= latest else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +75,8 @@ class Inspection:
     encoding: Encoding
 
     @property
-    def modified_at(self) -> datetime | None:
-        """When the file that a person gave us was written, in UTC; None if that cannot be known."""
+    def modified_at(self) -> int | None:
+        """When the file that a person gave us was written, in microseconds; None if that cannot be known."""
         if self.file.origin is not None:
             return self.file.origin.modified_at
         return None if self.file.spooled else self.stamp.modified_at

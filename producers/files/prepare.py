@@ -44,8 +44,8 @@ def prepare(
     if options.region:
         rows = {name: model.in_region(options.region) for name, model in rows.items()}
     known = vocabulary(rows.values(), options.maps, only_maps=options.only_maps)
-    given = options.effective_at_utc
-    effective_at = given or inspection.modified_at
+    given = options.since
+    effective_at = inspection.modified_at if given is None else given
     context = parse_context(rows, defaults, options.connection, effective_at, options.zone)
     context = replace(context, given=given, or_give=", or give --effective-at")
     columns = columns or _read_columns(inspection, options, known)

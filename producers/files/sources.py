@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -38,12 +37,12 @@ _ENDINGS = (*_TEXTS, *(f"{text}{packed}" for text in _TEXTS for packed in (".gz"
 class Origin:
     """The file that a private copy was unpacked from.
 
-    `sha256` names the bytes, `rejects_path` is where the copy's rejected rows go, and `given` is None for a spool.
-    `sheet` says that the copy holds the rows of a sheet.
+    `sha256` names the bytes, `modified_at` is in microseconds, `rejects_path` is where the copy's rejected rows go, and
+    `given` is None for a spool. `sheet` says that the copy holds the rows of a sheet.
     """
 
     sha256: str
-    modified_at: datetime | None
+    modified_at: int | None
     rejects_path: Path
     given: Path | None
     sheet: Sheet | None = None

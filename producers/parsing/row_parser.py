@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -38,18 +38,18 @@ class ParseContext:
     """What is needed to parse records: the row model of each connection, and the values that a record leaves out.
 
     `connection` and `effective_at` are used for records that name none; `defaults` fills empty columns, by connection;
-    a time without a zone is read in `zone`. A change from after `latest` (microseconds) is rejected, None being soon
-    after it is read. `given` is the effective time that a person gave, not a file's clock; `or_give` ends a message
-    with the option that gives one.
+    a time without a zone is read in `zone`. A change from after `latest` is rejected, None being soon after it is read.
+    `given` is the effective time that a person gave, not a file's clock; `or_give` ends a message with the option that
+    gives one. Moments are in microseconds.
     """
 
     rows: Mapping[str, type[ConsentRow]]
     defaults: Mapping[str, Mapping[str, str]]
     connection: str | None
-    effective_at: datetime | None
+    effective_at: int | None
     zone: tzinfo
     latest: int | None
-    given: datetime | None = None
+    given: int | None = None
     or_give: str = ""
 
     @property
@@ -85,7 +85,7 @@ def parse_context(
     rows: Mapping[str, type[ConsentRow]],
     defaults: Mapping[str, Mapping[str, str]],
     connection: str | None,
-    effective_at: datetime | None,
+    effective_at: int | None,
     zone: tzinfo,
 ) -> ParseContext:
     """Return the context for records that come from now on; without `connection` the only configured one is meant.
@@ -153,11 +153,11 @@ def _effective_at(row: ConsentRow, fields: Mapping[str, object], context: ParseC
         fallback = fields.get(OWN_TIME, fields.get(FALLBACK_TIME))
         if row.effective_at is None and fallback is not None:
             return _earlier_time(str(fallback), context)
-        if (moment := row.effective_at or context.effective_at) is None:
-            return RowError("missing_field", NO_TIME + context.or_give, "effective_at")
-        since = to_micros(moment, context.zone)
+        since = context.effective_at if row.effective_at is None else to_micros(row.effective_at, context.zone)
     except UnusableTime as error:
         return RowError(error.code, error.message, "effective_at")
+    if since is None:
+        return RowError("missing_field", NO_TIME + context.or_give, "effective_at")
     return since if since <= context.last_moment else RowError("from_the_future", FUTURE, "effective_at")
 
 
@@ -170,7 +170,7 @@ def _earlier_time(written: str, context: ParseContext) -> int | RowError:
         error = RowError("from_the_future", FUTURE + context.or_give, FALLBACK_TIME)
     except UnusableTime as unusable:
         error = RowError(unusable.code, unusable.message + context.or_give, FALLBACK_TIME)
-    return to_micros(context.given) if context.given is not None and error.code in _CLOCK_ERRORS else error
+    return context.given if context.given is not None and error.code in _CLOCK_ERRORS else error
 
 
 _CLOCK_ERRORS = {"from_the_future", "time_too_old"}

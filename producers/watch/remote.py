@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ class RemotePlace:
             if spool.tell() < file.size:
                 raise UnreadableNow(f"{self.shown} gave {spool.tell():,} of the {file.size:,} bytes of {file.name}")
             private_folder(self.rejects)
-            modified = None if file.modified is None else datetime.fromtimestamp(file.modified, UTC)
+            modified = None if file.modified is None else round(file.modified * 1_000_000)
             origin = Origin(digest.hexdigest(), modified, self.rejects / f"{file.name}{REJECTS_ENDING}", None)
             yield SourceFile(path_of(spool), f"{self.shown}/{path_text(file.name)}", spooled=True, origin=origin)
 

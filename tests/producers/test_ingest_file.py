@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from consent.errors import UnreadableFile, UnstableFile
 from consent.imports import Checkpoint
+from consent.times import from_micros
 from producers.files.inspect import inspect_file
 from producers.files.sources import SourceFile
 from producers.options import IngestOptions
@@ -250,4 +251,4 @@ def test_an_import_tells_the_ledger_what_it_is(tmp_path: Path) -> None:
     assert (source.kind, source.name, source.size) == ("csv", str(file.path), file.path.stat().st_size)
     assert (source.total_lines, source.stream) == (2, False)
     assert source.default_effective_at is not None
-    assert datetime.now(UTC) - source.default_effective_at > timedelta(minutes=59)
+    assert datetime.now(UTC) - from_micros(source.default_effective_at) > timedelta(minutes=59)

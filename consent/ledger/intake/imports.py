@@ -16,7 +16,6 @@ from consent.ledger.review.effects import date_behind_undoing
 from consent.ledger.schema import changes, imports
 from consent.outcome import State
 from consent.reassert import Reassert, find_export_time
-from consent.times import from_micros, to_micros
 
 
 class Imports(LedgerPart):
@@ -143,8 +142,15 @@ def begin_import(tx: Connection, source: ImportSource, now: int, fingerprint: st
 
 def _import_row(source: ImportSource, fingerprint: str, now: int) -> tuple[object, ...]:
     import_id = f"{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(4)}"
-    since = None if source.default_effective_at is None else to_micros(source.default_effective_at)
-    facts = (source.kind, source.name, fingerprint, source.size, since, int(source.stream), source.total_lines)
+    facts = (
+        source.kind,
+        source.name,
+        fingerprint,
+        source.size,
+        source.default_effective_at,
+        int(source.stream),
+        source.total_lines,
+    )
     guards = (None, None) if source.guards is None else (source.guards.feed, source.guards.as_text())
     return (
         import_id,
@@ -162,6 +168,5 @@ def _import_row(source: ImportSource, fingerprint: str, now: int) -> tuple[objec
 def progress_of(row: Row[Any]) -> ImportProgress:
     """Return how far an import, a row of `imports`, has come."""
     state = cast("ImportState", "read" if row.state == "merged" else row.state)
-    since = None if row.default_effective_at is None else from_micros(row.default_effective_at)
     place = Checkpoint(row.records, row.line, row.rejects_offset, row.changes, row.rejects_digest or "", row.skipped)
-    return ImportProgress(row.id, state, place, since)
+    return ImportProgress(row.id, state, place, row.default_effective_at)

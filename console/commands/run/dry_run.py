@@ -141,14 +141,14 @@ class _DryRun:
         before = self.ledger.known_import(source.fingerprint, source.reassert)
         if before is not None and before.state != "reading":
             forecast.known[file.inspection.file.name] = before.import_id
-            if anew := repeated_note(file, before.default_effective_at or file.context.effective_at):
+            if anew := repeated_note(file, _since(file, before)):
                 self.screen.note(f"{file.inspection.file.name} was recorded before{anew}")
             return
         progress = self.ledger.intake.open_import(source)
         if progress.state == "reading":
             for note in [
                 *file.notes,
-                *file_time_note(file, before.default_effective_at if before else file.context.effective_at),
+                *file_time_note(file, _since(file, before)),
             ]:
                 self.screen.note(f"{file.inspection.file.name}: {note}")
             with reading_display(self.screen, f"{file.inspection.file.name} (dry run)") as display:
@@ -163,9 +163,8 @@ class _DryRun:
     def _record(
         self, file: PreparedFile, progress: ImportProgress, before: ImportProgress | None, display: ReadingDisplay
     ) -> None:
-        remembered = before.default_effective_at if before else None
-        ready, rejected, warnings = file.since(remembered or file.context.effective_at), 0, Counter[str]()
-        for chunk in read_chunks(ready, Checkpoint(), self.options.chunk_rows):
+        rejected, warnings = 0, Counter[str]()
+        for chunk in read_chunks(file, Checkpoint(), self.options.chunk_rows, _since(file, before)):
             self.ledger.copy_known(chunk.changes, before.import_id if before else None)
             record_chunk(self.ledger.intake, progress.import_id, chunk, partial(getattr, chunk, "checkpoint"))
             rejected += len(chunk.rejects)
@@ -227,6 +226,12 @@ def _show_needs(settings: Settings, screen: Screen, forecast: Forecast) -> None:
         if bucket not in shown:
             screen.show(Text(f"{bucket_label(settings, bucket)}: {pause.message}", "yellow"))
     show_stuck(screen, forecast.stuck)
+
+
+def _since(file: PreparedFile, before: ImportProgress | None) -> int | None:
+    """Return since when rows without a time hold (microseconds): as an earlier attempt remembers it, else the file."""
+    remembered = before.default_effective_at if before else None
+    return file.context.effective_at if remembered is None else remembered
 
 
 def _show_file(screen: Screen, found: ImportReport) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport
 from consent.row import ConsentRow
 from consent.settings import Settings
+from consent.times import from_micros
 from console.ui.screen import Screen
 from producers.files.archive import unpacked
 from producers.files.file import PreparedFile
@@ -156,16 +156,16 @@ def row_models(settings: Settings) -> dict[str, type[ConsentRow]]:
     }
 
 
-def file_time_note(file: PreparedFile, since: datetime | None) -> list[str]:
+def file_time_note(file: PreparedFile, since: int | None) -> list[str]:
     """Return what to say of a file whose rows hold `since` for no other reason than that it is the file's own time."""
     if not file.undated or since is None:
         return []
-    moment = f"{since:%Y-%m-%d %H:%M:%S} UTC"
+    moment = f"{from_micros(since):%Y-%m-%d %H:%M:%S} UTC"
     message = f"no column says since when its rows hold: it is since {moment}, the file's own time"
     return [f"{message}; --effective-at says it otherwise"]
 
 
-def repeated_note(file: PreparedFile, recorded_since: datetime | None) -> str:
+def repeated_note(file: PreparedFile, recorded_since: int | None) -> str:
     """Return what to do if people have said anew what a file says whose bytes were recorded before.
 
     It is "" unless nothing but the file's own time tells since when its rows hold, and that time is a later one now.
@@ -173,10 +173,10 @@ def repeated_note(file: PreparedFile, recorded_since: datetime | None) -> str:
     now = file.context.effective_at
     if not file.undated or now is None or recorded_since is None or now <= recorded_since:
         return ""
-    now += timedelta(microseconds=-now.microsecond % 1_000_000)  # whole seconds, and not before what is recorded
+    now += -now % 1_000_000  # whole seconds, and not before what is recorded
     return (
-        f"; its rows hold since {recorded_since:%Y-%m-%d %H:%M:%S} UTC, the file's own time then. "
-        f"If people have said the same again since, give --effective-at {now:%Y-%m-%dT%H:%M:%SZ}"
+        f"; its rows hold since {from_micros(recorded_since):%Y-%m-%d %H:%M:%S} UTC, the file's own time then. "
+        f"If people have said the same again since, give --effective-at {from_micros(now):%Y-%m-%dT%H:%M:%SZ}"
     )
 
 

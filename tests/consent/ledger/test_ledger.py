@@ -11,6 +11,7 @@ from consent.ledger.dialects.statements import bulk
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import attempts, changes
 from consent.reassert import Reassert, ReassertRules
+from consent.times import to_micros
 from tests.support.ledgers import BUCKET, MORNING, change_of, counts, deliver, imported, recorded
 
 
@@ -188,14 +189,14 @@ def test_every_row_is_counted_once(ledger: Ledger) -> None:
 
 def test_an_import_goes_on_from_its_checkpoint(ledger: Ledger) -> None:
     """The same bytes find the same import and its place in it."""
-    source = ImportSource("csv", "nightly.csv", "the bytes", 1, MORNING)
+    source = ImportSource("csv", "nightly.csv", "the bytes", 1, to_micros(MORNING))
     import_id = ledger.intake.open_import(source).import_id
     ledger.intake.accept(import_id, [change_of("1")], [], Checkpoint(1, 2, 0, 1))
 
     again = ledger.intake.open_import(source)
 
     assert (again.import_id, again.state, again.checkpoint.records) == (import_id, "reading", 1)
-    assert again.default_effective_at == MORNING
+    assert again.default_effective_at == to_micros(MORNING)
 
 
 def test_rows_of_a_file_that_broke_off_are_not_lost(ledger: Ledger) -> None:

@@ -14,7 +14,7 @@ from consent.times import to_micros
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import RawRecord, parse_context, parse_record
 
-NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
+NOW = to_micros(datetime(2026, 11, 20, 8, 30, tzinfo=UTC))
 SECRET = "kim-4711@example.com"
 GOOD = {"action": "OPTOUT", "user_id": "7", "effective_at": "2026-11-19T08:00:00Z"}
 
@@ -109,5 +109,5 @@ def test_a_row_without_a_time_may_use_the_one_of_its_file() -> None:
     found = parse_record(RawRecord({"action": "OPTOUT", "user_id": "7"}, 2), context)
 
     assert not isinstance(found, RowError)
-    assert [change.effective_at for change in found] == [to_micros(NOW)]
+    assert [change.effective_at for change in found] == [NOW]
     assert error_of({"effective_at": None}).code == "missing_field"
