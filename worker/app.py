@@ -17,6 +17,7 @@ from celery.signals import (
     beat_init,
     celeryd_init,
     setup_logging,
+    worker_before_create_process,
     worker_init,
     worker_process_init,
     worker_process_shutdown,
@@ -25,14 +26,15 @@ from celery.signals import (
 )
 from kombu.entity import Queue
 
-from consent.broker.transport import DELIVER_TASK
-from consent.broker.wakeups import SWEEP_TASK, broker_settings, forget_other_programs, queue_of
+from consent.broker.message import DELIVER_TASK
+from consent.broker.transport import SWEEP_TASK, broker_settings, forget_other_programs
+from consent.broker.wakeups import queue_of
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError, LedgerOutdated, LedgerUnavailable
 from consent.settings import Settings, load_settings
 from worker.bootstrap import WorkerContext, time_limit
 from worker.delivery.breaker import note_error
-from worker.heartbeat import HeartbeatStep
+from worker.heartbeat_step import HeartbeatStep
 from worker.process import allow_connections, end_with_parent, is_stopping, note_stopping, set_up_logs
 from worker.ratelimit.fairness import ProcessShare
 from worker.sweep import Abandoned, sweep_quietly
@@ -154,6 +156,12 @@ def _refuse_another_schema(**_: object) -> None:
         raise SystemExit(f"error: {error}") from None
     except LedgerError as error:
         _log.warning("ledger.unavailable", reason=str(error))
+
+
+@worker_before_create_process.connect
+def _spare_what_is_loaded(**_: object) -> None:
+    """Keep what is loaded out of the full garbage collection that Celery makes before it forks a process."""
+    gc.freeze()
 
 
 @worker_shutting_down.connect

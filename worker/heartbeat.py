@@ -9,79 +9,29 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import redis
-import structlog
-from celery import bootsteps
-from celery.worker import state
 
-from consent.broker.wakeups import KEY_PREFIX, queue_of, redis_client
+from consent.broker.wakeups import KEY_PREFIX, queue_of
 
-EVERY_SECONDS = 5.0
 SILENT_SECONDS = 60.0
 """For how long a worker may say nothing: in the pool `solo` its main loop waits for each delivery."""
 
 IDLE_SECONDS = 60.0
 """For how long a worker with a free process may take nothing while wake-ups wait."""
 
-_KEPT_SECONDS = 600
 _LOOKS, _PAUSE_SECONDS = 4, 0.5
-_log = structlog.get_logger()
 
 
-def _key(worker: str) -> str:
+def key_of(worker: str) -> str:
+    """Return the key under which a worker reports."""
     return f"{KEY_PREFIX}worker:{worker}"
-
-
-@dataclass(slots=True)
-class Heartbeat:
-    """Reports the state of one worker; `taken` is when it took its last wake-up, by this machine's clock in seconds."""
-
-    store: redis.Redis
-    worker: str
-    processes: int
-    count: int = 0
-    taken: float = field(default_factory=time.time)
-
-    def beat(self) -> None:
-        """Say that the main loop runs, when it took something last, and whether there is a place to take more."""
-        count = sum(state.total_count.values())
-        if count != self.count:
-            self.count, self.taken = count, time.time()
-        report = {"at": time.time(), "taken": self.taken, "busy": len(state.active_requests) >= self.processes}
-        try:
-            self.store.set(_key(self.worker), json.dumps(report), ex=_KEPT_SECONDS)
-        except redis.RedisError as error:
-            _log.warning("heartbeat.failed", reason=type(error).__name__)
-
-
-class HeartbeatStep(bootsteps.StartStopStep):
-    """The step of Celery's consumer that sends the heartbeat, from when the worker listens until it does not."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        super().__init__(consumer, **options)
-        self._timer: Any = None
-
-    def start(self, consumer: Any) -> None:
-        """Begin, at once and then every few seconds."""
-        store = redis_client(consumer.app.conf.broker_url)
-        heartbeat = Heartbeat(store, consumer.hostname, consumer.controller.concurrency or 1)
-        heartbeat.beat()
-        self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, heartbeat.beat)
-
-    def stop(self, consumer: Any) -> None:  # noqa: ARG002 - the library's shape
-        """Stop: there is no connection."""
-        if self._timer is not None:
-            self._timer.cancel()
 
 
 def has_worker(store: redis.Redis) -> bool:
     """Whether any worker has reported lately; raises redis.RedisError."""
-    return next(store.scan_iter(f"{_key('')}*", count=10_000), None) is not None
+    return next(store.scan_iter(f"{key_of('')}*", count=10_000), None) is not None
 
 
 SWEEP_REPORT = f"{KEY_PREFIX}sweep"
@@ -95,7 +45,7 @@ def has_sweep(store: redis.Redis) -> bool:
 
 def why_unhealthy(store: redis.Redis, worker: str, connections: Iterable[str]) -> str:
     """Say why a worker does not take wake-ups, or nothing if it does; raises redis.RedisError."""
-    found = cast("bytes | None", store.get(_key(worker)))
+    found = cast("bytes | None", store.get(key_of(worker)))
     try:
         report = json.loads(found or b"null")
         at, taken, busy = float(report["at"]), float(report["taken"]), bool(report["busy"])

@@ -59,6 +59,7 @@ class BrokerAddress:
     def options(self) -> dict[str, Any]:
         """The arguments for a connection of that class: every option by name, so that no library's default decides."""
         known: dict[str, Any] = {"db": self.database, "username": self.username, "password": self.password}
+        known["driver_info"] = None  # the library would look its version up for each connection, and tell it the server
         if self.path:
             return known | {"path": self.path}
         known |= {"host": self.host, "port": self.port}

@@ -1,13 +1,11 @@
-"""How wake-ups travel in Redis: the library's transport, made deaf to everything that is no wake-up.
+"""How Celery takes wake-ups from Redis: the library's transport, made deaf to everything that is no wake-up.
 
 Who can write to the broker could otherwise end a worker: kombu takes what it cannot read for a fault of its own.
 """
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode, b64encode
-from datetime import datetime
+import os
 from queue import Empty
 from typing import Any, cast
 
@@ -17,94 +15,43 @@ from kombu.transport.redis import Channel as RedisChannel
 from kombu.transport.redis import Transport as RedisTransport
 
 from consent.broker.address import read_broker_address
-from consent.change import Bucket
+from consent.broker.message import UnreadableWakeUp, cleaned
+from consent.broker.wakeups import KEY_PREFIX
 
-DELIVER_TASK = "optrelay.deliver"
-_DELIVER_TASKS = {DELIVER_TASK, "optrelay.stroke"}
-"""The name, and the one that earlier versions gave it: their wake-ups may still be waiting."""
+SWEEP_TASK = "optrelay.sweep"
+
+_OF_OTHERS = (
+    *("APP", "BROKER_URL", "CONFIG_MODULE", "LOADER", "RESULT_BACKEND"),
+    *("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND"),
+    *("CELERY_CONFIG_MODULE", "CELERY_LOADER"),
+)
 
 _log = structlog.get_logger()
-_MOST_NAME = 512  # characters of a connection's or a bucket's name
 
 
-class UnreadableWakeUp(ValueError):
-    """An entry of a queue that holds no wake-up."""
+def forget_other_programs() -> None:
+    """Remove from this process's environment what is meant for another Celery program: for Celery it goes before ours.
 
-
-def bucket_of(message: bytes | str) -> Bucket:
-    """Return the bucket that a wake-up names, from the form that kombu gives it; raise UnreadableWakeUp."""
-    return _bucket(_table(message))
-
-
-def _table(message: bytes | str) -> dict[str, Any]:
-    try:
-        found = json.loads(message)
-    except (ValueError, RecursionError):
-        raise UnreadableWakeUp from None
-    if not isinstance(found, dict):
-        raise UnreadableWakeUp
-    return found
-
-
-def _bucket(message: dict[str, Any]) -> Bucket:
-    try:
-        arguments = json.loads(b64decode(message["body"]))[0]
-        connection, name = arguments if len(arguments) > 1 else (*arguments, "")
-    except (ValueError, TypeError, LookupError, RecursionError):
-        raise UnreadableWakeUp from None
-    for one in (connection, name):
-        if not isinstance(one, str) or len(one) > _MOST_NAME:
-            raise UnreadableWakeUp
-    return Bucket(connection, name)
-
-
-def _cleaned(message: dict[str, Any], queue: str) -> dict[str, Any]:
-    """Return a wake-up that says what ours say and nothing else; raise UnreadableWakeUp.
-
-    Celery obeys headers (time limits, callbacks, chains, stamps), so none is passed on but the id and the end.
+    Source: celery/app/utils.py (`Settings.broker_url`) and celery/bin/celery.py (`envvar`) of Celery 5.
     """
-    _bucket(message)
-    headers, properties = message.get("headers"), message.get("properties")
-    if not isinstance(headers, dict) or not isinstance(properties, dict) or headers.get("task") not in _DELIVER_TASKS:
-        raise UnreadableWakeUp
-    id_, tag, expires = headers.get("id"), properties.get("delivery_tag"), headers.get("expires")
-    if not isinstance(id_, str) or not isinstance(tag, str):
-        raise UnreadableWakeUp
-    arguments = json.loads(b64decode(message["body"]))[0]
+    for name in _OF_OTHERS:
+        os.environ.pop(name, None)
+
+
+def broker_settings(broker_url: str) -> dict[str, object]:
+    """Return Celery's settings for the broker, the same in every worker; raises ConfigurationError."""
     return {
-        "body": b64encode(json.dumps([arguments, {}, {}]).encode()).decode(),
-        "content-encoding": "utf-8",
-        "content-type": "application/json",
-        "headers": {
-            "lang": "py",
-            "task": DELIVER_TASK,
-            "id": id_,
-            "root_id": id_,
-            "parent_id": None,
-            "group": None,
-            "retries": 0,
-            "timelimit": [None, None],
-            "eta": None,
-            "expires": expires if _is_moment(expires) else None,
-            "argsrepr": repr(tuple(arguments)),
-            "kwargsrepr": "{}",
-        },
-        "properties": {
-            "correlation_id": id_,
-            "delivery_mode": 2,
-            "delivery_info": {"exchange": "", "routing_key": queue},
-            "priority": 0,
-            "body_encoding": "base64",
-            "delivery_tag": tag,
+        "broker_url": read_broker_address(broker_url).url,
+        "broker_transport": "consent.broker.transport:Transport",
+        "broker_transport_options": {
+            "global_keyprefix": KEY_PREFIX,
+            "socket_timeout": 30.0,
+            "socket_connect_timeout": 5.0,
+            "health_check_interval": 25,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
         },
     }
-
-
-def _is_moment(value: object) -> bool:
-    try:
-        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
-    except ValueError:
-        return False
 
 
 class Channel(RedisChannel):
@@ -143,7 +90,7 @@ class Transport(RedisTransport):
 
     def _deliver(self, message: Any, queue: str) -> None:
         try:
-            clean = _cleaned(message if isinstance(message, dict) else {}, queue)
+            clean = cleaned(message if isinstance(message, dict) else {}, queue)
         except UnreadableWakeUp:
             _log.warning("wake-up.unreadable", reason="it is no wake-up")
             return

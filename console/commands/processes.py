@@ -7,17 +7,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.text import Text
 
-from consent.errors import ConfigurationError, wrong_value
-from consent.settings import Settings
+from consent.errors import ConfigurationError
 from console.options import JsonOption
-from console.settings_check import configured
 from console.ui.screen import Screen
 from console.ui.text import counted
 
 if TYPE_CHECKING:
+    from consent.settings import Settings
     from sandbox.settings import SandboxSettings
 
 _GREEN = ("gevent", "eventlet")
@@ -64,6 +62,8 @@ def worker(
     ] = None,
 ) -> None:
     """Deliver what is due, until told to stop: the same as `celery -A worker.app worker`. Needs OPTRELAY_BROKER_URL."""
+    from console.settings_check import configured
+
     raise typer.Exit(run_worker(configured(Screen()), pool, concurrency))
 
 
@@ -71,6 +71,8 @@ def sweep(
     *, once: Annotated[bool, typer.Option("--once", help="Sweep now, and end.")] = False, as_json: JsonOption = False
 ) -> None:
     """Wake workers for what is due, every second: the same as `celery -A worker.app beat`. One is enough."""
+    from console.settings_check import configured
+
     screen = Screen(as_json=as_json)
     settings = configured(screen)
     if once:
@@ -105,6 +107,7 @@ def watch(
         optrelay watch --check
     """
     from console.commands.watch.watch import check_places, watch_places
+    from console.settings_check import configured
 
     screen = Screen(as_json=as_json)
     settings = configured(screen)
@@ -135,6 +138,7 @@ def up(
         OPTRELAY_TOKEN_SECRET=$(openssl rand -hex 32) optrelay up --port 8080
     """
     from console.commands.watch.up import run_everything
+    from console.settings_check import configured
 
     screen = Screen()
     shows_page = screen.err.is_terminal if ui is None else ui
@@ -191,6 +195,9 @@ def sweep_once(settings: Settings, screen: Screen) -> None:
 
 def run_sandbox(screen: Screen, host: str, port: int, chosen: dict[str, Any]) -> None:
     """Serve the sandbox until told to stop, and say how to reach it."""
+    from pydantic import ValidationError
+
+    from consent.errors import wrong_value
     from sandbox.server import serve
     from sandbox.settings import SandboxSettings
 

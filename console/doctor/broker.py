@@ -15,6 +15,7 @@ from consent.broker.wakeups import KEY_PREFIX, redis_client
 from consent.settings import Settings
 from console.doctor.finding import Finding, clock_finding
 from console.local.broker import broker_binary
+from worker.heartbeat import has_worker, why_unhealthy
 
 
 def look(settings: Settings) -> Iterator[Finding]:
@@ -38,8 +39,6 @@ def look_at_worker(settings: Settings) -> Iterator[Finding]:
     if not settings.broker_url:
         yield Finding("worker", ok=False, message="it needs a broker", remedy="set OPTRELAY_BROKER_URL")
         return
-    from worker.heartbeat import why_unhealthy  # noqa: PLC0415 - it loads Celery, which the others need not
-
     client = redis_client(settings.broker_url)
     try:
         why = why_unhealthy(client, f"celery@{socket.gethostname()}", settings.connections)
@@ -78,8 +77,6 @@ def _server(client: redis.Redis) -> Iterator[Finding]:
 
 def _workers(client: redis.Redis) -> Iterator[Finding]:
     """Say if no worker reports at the broker: what is recorded then waits."""
-    from worker.heartbeat import has_worker  # noqa: PLC0415 - it loads Celery, which the others need not
-
     with suppress(redis.ResponseError):
         if not has_worker(client):
             remedy = "start `optrelay worker` and one `optrelay sweep`, or deliver with `optrelay run`"

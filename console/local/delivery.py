@@ -28,7 +28,7 @@ _GRACE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class LocalParts:
-    """What was started on this machine: a worker, and a broker if none is configured."""
+    """What a run has on this machine: a worker, and a broker if none is configured."""
 
     worker_context: WorkerContext
     broker: LocalBroker | None
@@ -47,13 +47,15 @@ class LocalDelivery:
     _parts: LocalParts | None = None
     _open: ExitStack = field(default_factory=ExitStack)
 
-    def get_ready(self, settings: Settings, connections: Collection[str]) -> None:
+    def get_ready(self, settings: Settings, connections: Collection[str], *, is_news: bool) -> None:
         """Start now what is needed later, so that it comes up while files are read; a failure now is reported then.
 
         Raises ConfigurationError if the broker, or one of these connections, cannot be used as it is configured.
         """
         try:
             parts = self._start(settings)
+            if is_news:
+                parts.worker.ensure()
         except ConfigurationError:
             raise
         except (OptrelayError, OSError):
@@ -71,15 +73,18 @@ class LocalDelivery:
         worker_context = parts.worker_context
         if parts.broker is not None:
             _prime(worker_context)
-        for name in {bucket.connection for bucket in worker_context.ledger.queries.pending_by_bucket()}:
+        pending = worker_context.ledger.queries.pending_by_bucket()
+        for name in {bucket.connection for bucket in pending}:
             if name in settings.connections:
                 worker_context.check(name)
         worker_context.ledger.breakers.probe_soon()
-        monitor = Monitor(worker_context, imports, self.patience, parts.broker, parts.worker)
+        monitor = Monitor(worker_context, imports, self.patience, parts.broker, parts.worker if pending else None)
         while True:
             monitor.watch()
             if (snapshot := monitor.poll_through_outages()) is not None:
                 on_snapshot(snapshot)
+                if snapshot.pending:
+                    monitor.worker = parts.worker
                 if (result := monitor.result(snapshot)) is not None:
                     return result if not result.reasons else self._settled(parts, monitor, result)
             time.sleep(POLL_SECONDS)
@@ -111,7 +116,10 @@ class LocalDelivery:
 
 @contextmanager
 def started(settings: Settings, workers: int) -> Iterator[LocalParts]:
-    """Start a broker, if none is configured, and a worker; at the end the worker settles what it holds first."""
+    """Start a broker, if none is configured, and end it behind the worker, which settles first what it holds.
+
+    The worker is started by the caller, when there is something to do.
+    """
     folder = run_folder(settings)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     broker = None if settings.broker_url else LocalBroker(folder)
@@ -122,7 +130,6 @@ def started(settings: Settings, workers: int) -> Iterator[LocalParts]:
         worker_context.redis  # noqa: B018 - raises ConfigurationError, before a worker is started
         if broker is not None:
             broker.ensure()
-        worker.ensure()
         yield LocalParts(worker_context, broker, worker)
     finally:
         worker.stop(_GRACE_SECONDS, busy=lambda: _busy(worker_context))
@@ -160,7 +167,7 @@ class RemoteDelivery:
 
     patience: float
 
-    def get_ready(self, settings: Settings, connections: Collection[str]) -> None:
+    def get_ready(self, settings: Settings, connections: Collection[str], *, is_news: bool) -> None:
         """Do nothing: the workers run elsewhere."""
 
     def deliver(self, settings: Settings, imports: Sequence[str], on_snapshot: Callable[[Snapshot], None]) -> RunResult:

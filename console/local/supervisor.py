@@ -119,6 +119,7 @@ class Supervisor:
         with exclusive_run(self.settings), started(self.settings, self.workers) as local:
             processes = "1 worker process" if self.workers == 1 else f"{self.workers} worker processes"
             self.say("up", f"delivering with {processes}, log in {local.worker.log}")
+            local.worker.ensure()
             monitor = Monitor(local.worker_context, (), 0.0, local.broker, local.worker)
             with self._intake() as environment:
                 environment.update(_environment(self.settings, local))

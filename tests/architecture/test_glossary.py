@@ -114,7 +114,7 @@ _RENAMED_SETTINGS = r"(?i)\b\w*(stroke_size|max_strokes|horizon_seconds)\b"
 ALIASES = {
     "consent/settings.py": _RENAMED_SETTINGS,
     "consent/connection.py": _RENAMED_SETTINGS,
-    "consent/broker/transport.py": r"\boptrelay\.stroke\b",  # the name of the task before
+    "consent/broker/message.py": r"\boptrelay\.stroke\b",  # the name of the task before
     "docs/settings.md": _RENAMED_SETTINGS,
     "tests/consent/test_settings.py": _RENAMED_SETTINGS,
     "tests/deployment/settings_tables.py": _RENAMED_SETTINGS,

@@ -6,11 +6,9 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
-import typer.main
 
 from console.cli import main
 from tests.support.command_line import ROWS, Answer, Cli, write
@@ -24,14 +22,6 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     callspec = getattr(item, "callspec", None)
     if callspec and callspec.params.get("ledger_url") == "postgresql" and item.path.stem != "test_odd_requests":
         item.add_marker(pytest.mark.proof)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _commands_are_made_once() -> Iterator[None]:
-    """Typer makes all commands anew for each run of the program, which takes a third of the time of such a test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
-        yield
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from consent import settings
 from consent.errors import BrokerUnavailable, ImportUnderWay, LedgerOutdated, LedgerUnavailable
-from console.commands.ledger import command
 from tests.support.command_line import Cli
 from tests.support.company import OPTRELAY
 
@@ -28,7 +28,7 @@ def test_expected_errors_name_the_remedy(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
 ) -> None:
     """What can go wrong ends with its own code and a sentence, without a traceback."""
-    monkeypatch.setattr(command, "load_settings", _raising(error))
+    monkeypatch.setattr(settings, "load_settings", _raising(error))
     answer = cli("status")
     assert (answer.code, answer.out) == (code, "")
     assert message in answer.err
@@ -68,7 +68,7 @@ def test_an_interrupted_command_prints_its_one_json_value(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, end: BaseException, code: int
 ) -> None:
     """A program that reads the output need not understand nothing."""
-    monkeypatch.setattr(command, "load_settings", _raising(end))
+    monkeypatch.setattr(settings, "load_settings", _raising(end))
     answer = cli("status", "--json")
     assert (answer.code, answer.json["exit_code"]) == (code, code)
     assert "run it again" in answer.json["error"]
@@ -76,7 +76,7 @@ def test_an_interrupted_command_prints_its_one_json_value(
 
 def test_an_unexpected_error_shows_where_but_no_value(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug is reported with its place; neither its message nor a variable, which may name a person, is shown."""
-    monkeypatch.setattr(command, "load_settings", _raising(ValueError("kim@example.com is no number")))
+    monkeypatch.setattr(settings, "load_settings", _raising(ValueError("kim@example.com is no number")))
     answer = cli("status")
     assert answer.code == 70
     assert "ValueError" in answer.err

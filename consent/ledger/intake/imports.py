@@ -40,6 +40,15 @@ class Imports(LedgerPart):
 
         return self.database.write(work)
 
+    def is_known(self, source: ImportSource) -> bool:
+        """Whether these bytes were recorded before, so that `open_import` would find nothing left to do."""
+
+        def work(tx: Connection) -> bool:
+            _, row = find_import(tx, source.fingerprint, source.reassert)
+            return row is not None and row.state == "released"
+
+        return self.database.read(work)
+
     def finish_reading(self, import_id: str) -> None:
         """Note that the whole file has been read and is trusted; its changes may now become due."""
         now = self.core.now()

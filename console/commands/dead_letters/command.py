@@ -10,7 +10,6 @@ import typer
 
 from consent.errors import ConfigurationError
 from consent.files import user_name
-from consent.settings import load_settings
 from console.commands.dead_letters.selection import (
     ByCode,
     ByConnection,
@@ -68,6 +67,7 @@ def list_letters(  # noqa: PLR0913 - one argument for each option
     as_objects: JsonOption = False,
 ) -> None:
     """Count dead letters by connection and reason, then show them. Without filters: all of them."""
+    from consent.settings import load_settings
     from console.commands.dead_letters.views import as_json, show_groups, show_letters
     from console.ledger_access import reading_ledger
 
@@ -93,6 +93,7 @@ def show(
     *, number: Annotated[int, typer.Argument(metavar="ID")], reveal: Reveal = False, as_object: JsonOption = False
 ) -> None:
     """Show one dead letter: its reason and origin, every call made about it, and what people did to it."""
+    from consent.settings import load_settings
     from console.commands.dead_letters.views import as_json, history_as_json, own_effect, show_history, show_letter
     from console.ledger_access import reading_ledger
 
@@ -144,6 +145,7 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
 
         optrelay dead-letters replay 17 --set channel=MOBILE --why "the file called it PHONE"
     """
+    from consent.settings import load_settings
     from console.commands.dead_letters.correction import correct_letters
     from console.commands.dead_letters.views import effects_text
     from console.commands.run.import_files import CommandContext, wake_workers
@@ -188,6 +190,7 @@ def export_letters(  # noqa: PLR0913 - one argument for each option
 
     Rows that are left as they are count as duplicates when they are imported: `replay` tries those again.
     """
+    from consent.settings import load_settings
     from console.commands.dead_letters.views import export
     from console.ledger_access import reading_ledger
 
@@ -218,6 +221,7 @@ def discard_letters(  # noqa: PLR0913 - one argument for each option
     as_object: JsonOption = False,
 ) -> None:
     """Close dead letters for good. The ledger keeps them, and who closed them and why."""
+    from consent.settings import load_settings
     from console.ledger_access import reading_ledger
 
     settings, screen = load_settings(), Screen(as_json=as_object)

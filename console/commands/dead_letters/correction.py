@@ -17,10 +17,10 @@ from consent.outcome import State
 from consent.row import ConsentRow
 from consent.settings import Settings
 from console.commands.dead_letters.views import as_row
-from console.commands.events.tokens import pairs_of
 from console.commands.run.import_files import CommandContext, wake_workers
 from console.commands.run.input_files import intake_models
 from console.exit_codes import ExitCode
+from console.ui.columns import pairs_of
 from console.ui.text import counted
 from producers.parsing.columns import meant, vocabulary
 from producers.parsing.error_messages import RowError

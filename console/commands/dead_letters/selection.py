@@ -95,20 +95,30 @@ class Selection:
 
     def _filter(self, ledger: Ledger, *, discarded: bool) -> DeadLetterFilter:
         from consent.ledger.dead_letters import DeadLetterFilter
-        from consent.settings import load_settings
-        from console.commands.ledger.history import find_targets
-        from console.commands.ledger.status import find_import
 
         return DeadLetterFilter(
-            target_ids=find_targets(load_settings(), ledger, self.person) if self.person else None,
+            target_ids=_targets(ledger, self.person) if self.person else None,
             ids=tuple(self.ids),
             connection=self.connection.lower() if self.connection else None,
             code=self.code,
-            import_id=find_import(ledger, self.import_id).import_id if self.import_id else None,
+            import_id=_import_id(ledger, self.import_id) if self.import_id else None,
             died_before=ago(self.older_than, "--older-than"),
             died_after=ago(self.newer_than, "--newer-than"),
             discarded=discarded,
         )
+
+
+def _targets(ledger: Ledger, person: Sequence[str]) -> tuple[int, ...]:
+    from consent.settings import load_settings
+    from console.commands.ledger.history import find_targets
+
+    return find_targets(load_settings(), ledger, person)
+
+
+def _import_id(ledger: Ledger, name: str) -> str:
+    from console.commands.ledger.status import find_import
+
+    return find_import(ledger, name).import_id
 
 
 def _closing(ledger: Ledger, number: int) -> str:

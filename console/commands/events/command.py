@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from consent.settings import load_settings
 from console.options import JsonOption
-from console.settings_check import configured
 from console.ui.screen import Screen
 from console.ui.text import parse_duration
 
@@ -49,6 +47,7 @@ def listen(
         optrelay listen 'amqp://user:password@localhost:5672/vhost?queue=consent' --consumer web-1
     """
     from console.commands.events.listen import ListenOptions, record_events
+    from console.settings_check import configured
     from producers.events.consumer import BATCH
 
     screen = Screen(as_json=as_json)
@@ -76,6 +75,7 @@ def serve(
     """
     from console.commands.events.serve import serve_until_stopped
     from console.commands.page.server import shared_page
+    from console.settings_check import configured
 
     screen = Screen(as_json=as_json)
     settings = configured(screen)
@@ -101,6 +101,8 @@ def token(
         optrelay token user_id=387006417 channel=EMAIL priority=BULK --expires 90d
         optrelay token - < audience.ndjson > links.txt
     """
+    from consent.settings import load_settings
+
     seconds = parse_duration(expires, "--expires")
     from console.commands.events.tokens import show_tokens
 
@@ -109,6 +111,7 @@ def token(
 
 def schema(*, as_json: JsonOption = False) -> None:  # noqa: ARG001 - it prints JSON with and without
     """Print the JSON Schema (2020-12) of an event, for the configured connections, or for every provider."""
-    from console.commands.events.serve import schema_of
+    from consent.settings import load_settings
+    from console.commands.events.event_format import schema_of
 
     typer.echo(json.dumps(schema_of(load_settings()), indent=2, ensure_ascii=False))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC
 from functools import partial
-from typing import Any
 
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
@@ -17,15 +15,13 @@ from consent.broker.wakeups import WakeUps
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerOutdated, LedgerUnavailable
 from consent.ledger.ledger import Ledger
-from consent.row import ConsentRow
 from consent.settings import Settings
+from console.commands.events.event_format import parse_context_of, public_schema, schema_of
 from console.commands.ledger.status import import_as_json
-from console.commands.run.input_files import intake_models, row_models
 from console.commands.telemetry.exposition import collector_of, exposition
 from console.ledger_access import writing_ledger
 from console.local.notifier import Notifier
 from console.ui.screen import Screen
-from producers.events.schema import event_schema
 from producers.events.traces import event_ingest
 from producers.http.admission import ApiKeys, AppState, KeyRateLimit
 from producers.http.app import create_app
@@ -35,9 +31,7 @@ from producers.http.server import listening, serve
 from producers.http.tokens import Tokens
 from producers.http.unsubscribe.page import PublicPages
 from producers.parsing.columns import vocabulary
-from producers.parsing.row_parser import ParseContext, parse_context
 from worker.process import set_up_logs
-from worker.providers import PROVIDERS
 
 KIND = "http"
 _LOOK_SECONDS = 2.0
@@ -133,28 +127,6 @@ def _watched(ledger: Ledger) -> Iterator[list[LedgerOutdated]]:
     finally:
         ended.set()
         thread.join(_LOOK_SECONDS)
-
-
-def parse_context_of(settings: Settings) -> ParseContext:
-    """Return what is needed to understand events; raise ConfigurationError if no connection is configured."""
-    return parse_context(intake_models(settings), _defaults(settings), None, None, UTC)
-
-
-def schema_of(settings: Settings) -> dict[str, Any]:
-    """Return the event format: of the configured connections, or of every provider if there is none."""
-    if settings.connections:
-        return event_schema(row_models(settings), _defaults(settings), configured=True)
-    return public_schema()
-
-
-def public_schema() -> dict[str, Any]:
-    """Return the event format of every provider: it says nothing about this installation."""
-    known: dict[str, type[ConsentRow]] = {name: provider.row for name, provider in PROVIDERS.items()}
-    return event_schema(known, {}, configured=False)
-
-
-def _defaults(settings: Settings) -> Mapping[str, Mapping[str, str]]:
-    return {name: connection.defaults for name, connection in settings.connections.items()}
 
 
 @contextmanager

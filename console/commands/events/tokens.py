@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from consent.errors import ConfigurationError
 from consent.settings import Settings
-from console.commands.events.serve import parse_context_of
+from console.commands.events.event_format import parse_context_of
 from console.exit_codes import ExitCode
+from console.ui.columns import STANDARD_INPUT, json_lines, pairs_of
 from console.ui.screen import Screen
 from producers.events.event_parser import FieldNames, as_cells
 from producers.http.tokens import Tokens
 from producers.parsing.columns import FALLBACK_TIME, vocabulary
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
-from producers.parsing.strict_json import BYTE_ORDER_MARK, NamedTwice, parse
 
-STANDARD_INPUT = "-"
 _SET_BY_THE_CLICK = ("action", "effective_at", "change_id", FALLBACK_TIME)
 _SHORTEST_SECONDS = 60
 
@@ -46,36 +45,6 @@ def show_tokens(settings: Settings, screen: Screen, columns: Sequence[str], seco
             {"token": token, "url": link if settings.public_url else None, "expires_seconds": int(seconds)}
         )
     return ExitCode.WELL
-
-
-def pairs_of(columns: Iterable[str]) -> dict[str, str]:
-    """Read NAME=VALUE arguments; raise ConfigurationError for one of another form."""
-    pairs = {}
-    for column in columns:
-        name, equals, value = column.partition("=")
-        if not equals:
-            raise ConfigurationError(
-                "columns are written NAME=VALUE, like user_id=387006417 or channel=EMAIL; - reads standard input"
-            )
-        pairs[name] = value
-    return pairs
-
-
-def json_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the JSON object of each line that is not blank, and the line's name; raise ConfigurationError."""
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            text = line.encode(errors="surrogateescape")
-            found = parse(text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise ConfigurationError(f"line {number} is no JSON object")
-        if isinstance(found, NamedTwice):
-            raise ConfigurationError(f"line {number}: {found.error.column!r}: {found.error.message}")
-        yield f"line {number}: ", found
 
 
 def _checked(columns: Mapping[str, Any], names: FieldNames, context: ParseContext, where: str) -> dict[str, str]:

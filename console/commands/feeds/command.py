@@ -8,7 +8,6 @@ import typer
 
 from console import options
 from console.options import JsonOption
-from console.settings_check import configured
 from console.ui.screen import Screen
 
 
@@ -56,6 +55,7 @@ def map_file(  # noqa: PLR0913 - one argument for each option
         optrelay map contacts.csv --values 'Opted out:TRUE=OPTOUT,FALSE=skip' --timezone UTC --name crm --yes --json
     """
     from console.commands.feeds.dialogue import MapRequest, map_to_feed
+    from console.settings_check import configured
     from producers.options import IngestOptions
 
     given = IngestOptions(
@@ -97,6 +97,7 @@ def feeds(
         optrelay feeds newsletter-unsubscribed --json
     """
     from console.commands.feeds.overview import show_feeds
+    from console.settings_check import configured
 
     screen = Screen(as_json=as_json)
     raise typer.Exit(int(show_feeds(configured(screen), screen, name)))

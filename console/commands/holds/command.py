@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from consent.settings import Settings, load_settings
+from consent.errors import ConfigurationError
 from console.options import JsonOption, as_text
 from console.ui.screen import Screen
 
 if TYPE_CHECKING:
     from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld, SamePerson
+    from consent.settings import Settings
 
 Import = Annotated[
     str,
@@ -49,6 +50,7 @@ def held(*, as_json: JsonOption = False) -> None:
     An import that a guard holds is due nowhere, supersedes nothing and blocks no other source. A fuse holds the rest of
     an import whose customers all drew the same permanent failure. **Exit codes:** 0 nothing is held · 3 something is.
     """
+    from consent.settings import load_settings
     from console.exit_codes import ExitCode
     from console.ledger_access import reading_ledger
     from console.ui.decisions import show_fuse, show_held
@@ -86,7 +88,7 @@ def approve(
         optrelay approve 20261129-5bdf98ee --only optouts --why "checked with CRM"
         optrelay approve 20261129-5bdf98ee --expect 412 --why "the campaign of 24 November"
     """
-    from consent.errors import ConfigurationError
+    from consent.settings import load_settings
 
     settings = load_settings()
     if settings.four_eyes:
@@ -109,6 +111,8 @@ def withdraw(
 
     The same changes from another file or event are delivered as ever.
     """
+    from consent.settings import load_settings
+
     settings, screen = load_settings(), Screen(as_json=as_json)
     _decide(settings, screen, import_id, _decision(who, why, None, expect), "withdrawn")
 
@@ -139,9 +143,9 @@ def undo(  # noqa: PLR0913 - one argument for each option
         optrelay undo 20261129-5bdf98ee --dry-run
         optrelay undo 20261129-5bdf98ee --expect 412 --why "an old export"
     """
-    from consent.errors import ConfigurationError
     from consent.ledger.review.undo import NotUndone
     from consent.ledger.review.undo_plan import UndoPlan
+    from consent.settings import load_settings
     from console.commands.ledger.status import find_import
     from console.commands.run.import_files import CommandContext, wake_workers
     from console.ledger_access import reading_ledger
@@ -203,8 +207,8 @@ def reset_fuse(  # noqa: PLR0913 - one argument for each option
         optrelay reset-fuse 20261129-5bdf98ee --why "the opt-ins are wrong" --only optouts
         optrelay reset-fuse 20261129-5bdf98ee --why "a file of another shop" --let-die
     """
-    from consent.errors import ConfigurationError
     from consent.guards.fuse import FuseWay
+    from consent.settings import load_settings
     from console.commands.run.import_files import CommandContext, wake_workers
     from console.ledger_access import reading_ledger
     from console.ui.decisions import RESET_IN_WORDS, fuse_in_words
@@ -242,7 +246,6 @@ def reset_fuse(  # noqa: PLR0913 - one argument for each option
 
 def _decision(who: str | None, why: str, only: str | None, expect: int | None) -> Decision:
     from consent.change import Action
-    from consent.errors import ConfigurationError
     from consent.files import user_name
     from consent.ledger.review.holds import Decision
 
@@ -275,7 +278,6 @@ def _report(
     import_id: str, result: Decided | NotAsExpected | NothingHeld | SamePerson | None, what: str
 ) -> dict[str, Any]:
     """Return what came of a decision; raise ConfigurationError if it was refused."""
-    from consent.errors import ConfigurationError
     from consent.ledger.review.holds import Decided, NotAsExpected
     from console.ui.text import counted
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consent.settings import Settings, load_settings
 from console import options
 from console.options import JsonOption, as_text
 from console.ui.screen import Screen
+
+if TYPE_CHECKING:
+    from consent.settings import Settings
 
 
 def status(
@@ -34,6 +36,7 @@ def status(
     **Exit codes** of `status IMPORT`: 0 sealed, or still on its way · 1 some rows were rejected or are dead ·
     4 unfinished, because a connection that it needs is stopped. Of `status --check`: 0, or 4 if something stands still.
     """
+    from consent.settings import load_settings
     from console.commands.ledger.status import show_all, show_one
 
     settings, screen = load_settings(), Screen(as_json=as_json)
@@ -49,6 +52,7 @@ def deadlines(
     as_json: JsonOption = False,
 ) -> None:
     """Say which opt-outs are or will be late, at which rate none would be, and how many were in the last 30 days."""
+    from consent.settings import load_settings
     from console.commands.ledger.deadlines import show_deadlines
 
     raise typer.Exit(int(show_deadlines(load_settings(), Screen(as_json=as_json), check=check, verify=verify)))
@@ -84,6 +88,7 @@ def history(
         optrelay history email=ann@example.com --json
         echo '{"destination": "+447700900123"}' | optrelay history -
     """
+    from consent.settings import load_settings
     from console.commands.ledger.history import show_histories
 
     code = show_histories(load_settings(), Screen(as_json=as_json), columns, connection, reveal=reveal)
@@ -112,6 +117,7 @@ def changes(
         optrelay changes --json > page.json
         optrelay changes --after "$(jq -r .cursor page.json)" --json
     """
+    from consent.settings import load_settings
     from console.commands.ledger.history import show_outcomes
 
     raise typer.Exit(int(show_outcomes(load_settings(), Screen(as_json=as_json), after, limit)))
@@ -148,6 +154,7 @@ def results(  # noqa: PLR0913 - one argument for each option
 
         optrelay results latest consents.csv --output consents.results.csv
     """
+    from consent.settings import load_settings
     from console.commands.ledger.results import write_results
     from producers.options import IngestOptions
 
@@ -213,6 +220,7 @@ def scrub(  # noqa: PLR0913 - one argument for each option
 
         optrelay scrub audience.csv --channel EMAIL --priority BULK --output clean.csv
     """
+    from consent.settings import load_settings
     from console.commands.ledger.scrub import scrub as scrub_file
     from console.commands.run.input_files import row_models
     from producers.audience import AudienceQuestion
@@ -248,6 +256,7 @@ def backup(
         optrelay backup /backups/optrelay-$(date +%F).db
     """
     from consent.ledger.ledger import Ledger
+    from consent.settings import load_settings
 
     settings, screen = load_settings(), Screen(as_json=as_json)
     size = Ledger(settings.ledger_url).maintenance.back_up(file)
@@ -257,6 +266,8 @@ def backup(
 
 def migrate(*, as_json: JsonOption = False) -> None:
     """Bring the ledger's schema up to date; SQLite is also migrated by any import, PostgreSQL only by this."""
+    from consent.settings import load_settings
+
     migrate_ledger(load_settings(), Screen(as_json=as_json))
 
 

@@ -21,14 +21,14 @@ from consent.outcome import State
 from consent.row import ConsentRow
 from consent.settings import Settings
 from consent.times import from_micros
-from console.commands.events.tokens import STANDARD_INPUT, json_lines, pairs_of
 from console.commands.run.input_files import row_models
 from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger
+from console.ui.columns import STANDARD_INPUT, json_lines, pairs_of
 from console.ui.screen import Screen, table
 from console.ui.text import slot_text
 from producers.audience import column_of
-from producers.http.routes.queries import change_as_json, page_as_json
+from producers.http.change_json import change_as_json, page_as_json
 from producers.parsing.columns import meant, vocabulary
 from worker.providers import PROVIDERS
 

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from consent.settings import load_settings
 from console.options import JsonOption, as_text
 from console.ui.screen import Screen
 
@@ -28,6 +27,7 @@ def ui(
         optrelay ui
         optrelay ui --port 8091 --open
     """
+    from consent.settings import load_settings
     from console.commands.page.server import show_page
 
     show_page(load_settings(), Screen(as_json=as_json), port, opens=opens)

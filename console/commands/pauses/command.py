@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consent.settings import Settings, load_settings
+from consent.errors import ConfigurationError
 from console.commands.holds.command import Who, Why
 from console.options import JsonOption, as_text
 from console.ui.screen import Screen
@@ -14,6 +14,7 @@ from console.ui.screen import Screen
 if TYPE_CHECKING:
     from consent.ledger.ledger import Ledger
     from consent.ledger.review.pauses import Pause
+    from consent.settings import Settings
 
 Connection = Annotated[
     str, typer.Argument(metavar="CONNECTION", help="A connection's name.", show_default=False, callback=as_text)
@@ -47,7 +48,7 @@ def pause(
         optrelay pause crm --only optins --why "the provider sends a welcome mail to each"
         optrelay pause crm --why "maintenance until noon"
     """
-    from consent.errors import ConfigurationError
+    from consent.settings import load_settings
     from console.ledger_access import writing_ledger
     from console.ui.outlook import pause_warning, paused_outlooks
 
@@ -88,7 +89,7 @@ def resume(
 
         optrelay resume crm --why "they are ready"
     """
-    from consent.errors import ConfigurationError
+    from consent.settings import load_settings
     from console.commands.run.import_files import CommandContext, wake_workers
     from console.ledger_access import writing_ledger
 
@@ -116,8 +117,6 @@ def _who(who: str | None) -> str:
 
 
 def _reason(why: str) -> str:
-    from consent.errors import ConfigurationError
-
     if not why.strip():
         raise ConfigurationError("--why must say why: others see it in `status`, and the audit log keeps it")
     return why
@@ -129,7 +128,6 @@ def _place(one: Pause) -> str:
 
 def _known(settings: Settings, ledger: Ledger, connection: str, bucket: str | None) -> tuple[str, str | None]:
     """Return the connection and bucket that are meant; raise ConfigurationError, with the choice, for unknown ones."""
-    from consent.errors import ConfigurationError
     from console.ui.limits import bucket_label
 
     names = {*settings.connections, *(one.connection for one in ledger.pauses.current())}

@@ -9,7 +9,6 @@ import typer
 
 from consent.errors import ConfigurationError
 from consent.files import user_name
-from consent.settings import load_settings
 from console.commands.dead_letters.command import Dry, Who, Why, Yes, confirm
 from console.commands.rejected_events.selection import (
     ByCode,
@@ -25,7 +24,6 @@ from console.commands.rejected_events.selection import (
     require_choice,
 )
 from console.options import JsonOption
-from console.settings_check import configured
 from console.ui.screen import Screen
 from console.ui.text import counted
 
@@ -56,6 +54,7 @@ def list_events(  # noqa: PLR0913 - one argument for each option
     as_objects: JsonOption = False,
 ) -> None:
     """Count rejected events by source and reason, then show them, without what they said. Without filters: all."""
+    from consent.settings import load_settings
     from console.commands.rejected_events.views import as_json, show_events, show_groups
     from console.ledger_access import reading_ledger
 
@@ -78,6 +77,7 @@ def list_events(  # noqa: PLR0913 - one argument for each option
 @app.command()
 def show(*, which: Which, reveal: Reveal = False, as_object: JsonOption = False) -> None:
     """Show one rejected event: why and where it was rejected, and what became of it; with --reveal what it said."""
+    from consent.settings import load_settings
     from console.commands.rejected_events.places import id_at
     from console.commands.rejected_events.views import as_json, content_as_json, show_event
     from console.ledger_access import reading_ledger
@@ -110,6 +110,7 @@ def export(  # noqa: PLR0913 - one argument for each option
     Without filters all that are open. The lines name persons. Leave `_id` as it is: an event keeps its source, its id
     and its time.
     """
+    from consent.settings import load_settings
     from console.commands.rejected_events.views import write_lines
     from console.ledger_access import reading_ledger
 
@@ -151,6 +152,7 @@ def resend(  # noqa: PLR0913 - one argument for each option
     from console.commands.rejected_events.resend import ResendRequest, fixed_lines, send_again
     from console.commands.run.import_files import CommandContext
     from console.ledger_access import reading_ledger
+    from console.settings_check import configured
 
     screen = Screen(as_json=as_object)
     settings = configured(screen)
@@ -194,6 +196,7 @@ def discard(  # noqa: PLR0913 - one argument for each option
 ) -> None:
     """Close rejected events. The ledger keeps who closed them and why, and their bodies until they expire."""
     from consent.ledger.rejected_events import Closing
+    from consent.settings import load_settings
     from console.ledger_access import reading_ledger
 
     settings, screen = load_settings(), Screen(as_json=as_object)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from console import options
 from console.options import JsonOption, PatienceOption
-from console.settings_check import configured
 from console.ui.screen import Screen
 from console.ui.text import parse_duration
 
 if TYPE_CHECKING:
+    from consent.settings import Settings
+    from console.commands.run.import_files import CommandContext
+    from console.commands.run.input_files import InputFiles
     from producers.options import IngestOptions
 
 
@@ -68,12 +72,11 @@ def run(  # noqa: PLR0913 - one argument for each option
         gpg -d dump.csv.gpg | optrelay run - --effective-at 2026-11-22T00:00:00Z
         optrelay run --json > result.json
     """
-    from console.commands.run.dry_run import dry_run as forecast
     from console.commands.run.import_files import CommandContext, record_and_deliver
     from console.commands.run.input_files import InputFiles
-    from console.commands.telemetry.exposition import written_at_end
     from console.commands.telemetry.notices import begin_heartbeat, tell_at_end
     from console.local.delivery import LocalDelivery
+    from console.settings_check import configured
 
     mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end, allow_domains)
     chosen = _options(
@@ -84,9 +87,9 @@ def run(  # noqa: PLR0913 - one argument for each option
     asked = InputFiles(files or (), chosen, move=move, guards_off=tuple(guard_off or ()), why=why, replaces=replaces)
     seconds = parse_duration(patience, "--patience")
     if dry_run:
-        raise typer.Exit(int(forecast(context.settings, context.screen, asked)))
+        raise typer.Exit(_forecast(context, asked))
     begin_heartbeat(context.settings)
-    with written_at_end(context.settings, metrics_file), LocalDelivery(workers or os.cpu_count() or 1, seconds) as own:
+    with _metrics_into(metrics_file, context.settings), LocalDelivery(workers or os.cpu_count() or 1, seconds) as own:
         code = record_and_deliver(context, asked, own)
     tell_at_end(context.settings, screen, code)
     raise typer.Exit(int(code))
@@ -133,10 +136,10 @@ def import_files(  # noqa: PLR0913 - one argument for each option
         optrelay import consents.csv.rejects.csv
         optrelay import - --connection capillary --effective-at 2026-11-22T00:00:00Z < changes.csv
     """
-    from console.commands.run.dry_run import dry_run as forecast
     from console.commands.run.import_files import CommandContext, record_and_deliver, record_only
     from console.commands.run.input_files import InputFiles
     from console.local.delivery import RemoteDelivery
+    from console.settings_check import configured
 
     mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end, allow_domains)
     chosen = _options(
@@ -147,15 +150,28 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     asked = InputFiles(files, chosen, move=move, guards_off=tuple(guard_off or ()), why=why, replaces=replaces)
     seconds = parse_duration(patience, "--patience")
     if dry_run:
-        raise typer.Exit(int(forecast(context.settings, context.screen, asked)))
+        raise typer.Exit(_forecast(context, asked))
     if wait:
         raise typer.Exit(int(record_and_deliver(context, asked, RemoteDelivery(seconds), wake=True)))
     raise typer.Exit(int(record_only(context, asked)))
 
 
-def _options(mapping: dict[str, Any], *given: Any) -> IngestOptions:
-    from pathlib import Path
+def _forecast(context: CommandContext, asked: InputFiles) -> int:
+    from console.commands.run.dry_run import dry_run
 
+    return int(dry_run(context.settings, context.screen, asked))
+
+
+def _metrics_into(file: Path | None, settings: Settings) -> AbstractContextManager[None]:
+    """Return what writes the metrics into the file at its end, if there is one."""
+    if file is None:
+        return nullcontext()
+    from console.commands.telemetry.exposition import written_at_end
+
+    return written_at_end(settings, file)
+
+
+def _options(mapping: dict[str, Any], *given: Any) -> IngestOptions:
     from producers.options import IngestOptions
 
     connection, since, timezone, encoding, delimiter, sheet, stream, rejects, reassert = given

@@ -37,15 +37,15 @@ from console.ui.screen import Screen
 from console.ui.summaries import first_rejects, show_import, show_totals, totals_as_json
 from console.ui.text import counted
 from producers.files.file import PreparedFile
-from producers.ingest_file import ImportResult, ingest_file
+from producers.ingest_file import ImportResult, ingest_file, source_of
 from producers.watch.finished import DONE, HELD, move_failed, move_into
 
 
 class Delivery(Protocol):
     """Who delivers what was recorded."""
 
-    def get_ready(self, settings: Settings, connections: Collection[str]) -> None:
-        """Start what takes a while: there will soon be something to deliver to these connections.
+    def get_ready(self, settings: Settings, connections: Collection[str], *, is_news: bool) -> None:
+        """Start what takes a while: if it `is_news`, there will soon be something to deliver to these connections.
 
         Raises ConfigurationError if that cannot be done as they are configured: nothing has been recorded yet.
         """
@@ -77,7 +77,7 @@ class _Run:
     rejects: dict[str, str] = field(default_factory=dict)
     limits: LimitsOverTime = field(default_factory=LimitsOverTime)
 
-    def record(self, once_open: Callable[[Settings, Collection[str]], None] = lambda *_: None) -> None:
+    def record(self, delivery: Delivery | None = None) -> None:
         """Record every file that can be used; one that cannot stops no other."""
         settings = self.context.settings
         with self.input_files.ready(settings) as ready:
@@ -85,7 +85,9 @@ class _Run:
                 with writing_ledger(settings) as ledger:
                     self.began = ledger.now()
                     self._undo(ledger, [one.reason or "" for one in ready.unusable])
-                    once_open(settings, sure_to_be_called(ready.usable))
+                    if delivery is not None:
+                        is_news = not all(ledger.intake.is_known(source_of(file)) for file in ready.usable)
+                        delivery.get_ready(settings, sure_to_be_called(ready.usable), is_news=is_news)
                     for _, files in groupby(ready.usable, lambda file: file.inspection.file.given):
                         self._move(
                             [self._record_file(file, ledger) for file in files], ledger
@@ -232,7 +234,7 @@ def record_and_deliver(
     """
     run = _Run(context, input_files)
     if input_files.files:
-        run.record(delivery.get_ready)
+        run.record(delivery)
         if not run.results:
             return run.conclude(RunResult(0))
         imports = _distinct(run.results)

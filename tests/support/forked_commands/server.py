@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -23,6 +22,7 @@ from typing import Any
 
 import typer.main
 
+import console.cli
 from consent.ledger.ledger import Ledger
 from consent.ledger.maintenance import Maintenance
 from tests.support.forked_commands.jobs import Job, fork_exec, job_of, prctl, python_path, receive, send
@@ -69,8 +69,8 @@ def _import_all() -> None:
                 import_module(found.name)
     for library in LIBRARIES:
         import_module(library)
-    typer.main.get_command = cache(typer.main.get_command)  # it makes every command anew for each run of one
-    typer.main.get_command(import_module("console.cli").app)
+    for name in typer.main.get_command(console.cli.app).commands:
+        console.cli.command_line(name)
 
 
 def _serve(channel: socket.socket) -> Job:
