@@ -41,7 +41,7 @@ from sqlalchemy.schema import CreateTable
 
 from consent.change import Action
 from consent.ledger.dialects.locks import MergeLock
-from consent.ledger.dialects.statements import among, among_given, as_whole, number_list, plain_rows, portions
+from consent.ledger.dialects.statements import among, among_given, as_whole, plain_rows, portions
 from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.queue.inherited_deadlines import inherit_deadlines
 from consent.ledger.queue.outcome_log import note_state
@@ -151,14 +151,14 @@ def _rank_and_compare(tx: Connection, numbers: Sequence[int], reassert: Reassert
     tx.execute(_CLEAR)
     rules = reassert.rules
     comparing, ranking = _comparing(rules.default, *sorted(rules.by_connection.items()))
-    tx.execute(comparing, {"numbers": number_list(numbers), **reassert.given})
+    tx.execute(comparing, {"numbers": numbers, **reassert.given})
     found = _count_kinds(tx)
     if found["slots"] == found["changes"]:
         return found
     crowded = [whose for (whose,) in plain_rows(tx.execute(_CROWDED))]
     for some in portions(crowded):
-        again = [number for (number,) in plain_rows(tx.execute(_TAKE_OUT, {"targets": number_list(some)}))]
-        tx.execute(ranking, {"numbers": number_list(again), **reassert.given})
+        again = [number for (number,) in plain_rows(tx.execute(_TAKE_OUT, {"targets": some}))]
+        tx.execute(ranking, {"numbers": again, **reassert.given})
     return _count_kinds(tx)
 
 

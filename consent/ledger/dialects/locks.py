@@ -14,7 +14,7 @@ from typing import Self
 from sqlalchemy import Connection, Select, Table, select, text
 
 from consent.ledger.dialects import dialect_named
-from consent.ledger.dialects.statements import among_given, number_list
+from consent.ledger.dialects.statements import among_given
 from consent.ledger.schema import changes, customer_tasks, imports
 
 _SCHEMA = 7_301_125  # any numbers of our own, for PostgreSQL's advisory locks
@@ -69,7 +69,7 @@ class MergeLock:
         """Wait for it, and keep out claims and settlements of the targets of these changes."""
         lock = cls.acquire(tx)
         if _is_server(tx):
-            tx.execute(_tasks_of_changes(tx.dialect.name), {"numbers": number_list(numbers)})
+            tx.execute(_tasks_of_changes(tx.dialect.name), {"numbers": numbers})
         return lock
 
 

@@ -57,23 +57,21 @@ class PostgreSQLBulk(Bulk):
     entry = _NUMBER
 
     def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row], conflict: str = "") -> int:
-        """COPY many rows, by way of a table of this transaction's own if some may be there: faster than executemany."""
+        """COPY many rows, by way of a table of this transaction's own if some may be there: faster than executemany.
+
+        One row takes one round trip, where COPY takes three.
+        """
         if not rows:
             return 0
+        if len(rows) == 1:
+            return self._insert_one(table, columns, rows[0], conflict).rowcount
         names = ", ".join(columns)
         if not conflict:
             _copy(self.tx, table.name, names, rows)
             return len(rows)
-        if len(rows) == 1:
-            return self._insert_one(table, columns, rows[0], conflict).rowcount
         source = _copied(self.tx, table, names, rows)
         sql = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source} WHERE true {conflict}"  # noqa: S608
         return self.tx.exec_driver_sql(sql).rowcount
-
-    def insert_few(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """Take a round trip for each row, where COPY takes three for all."""
-        for row in rows:
-            self._insert_one(table, columns, row)
 
     def update_each(self, update: UpdateEach, rows: Sequence[Mapping[str, Any]]) -> None:
         """Pass the values of each name as one list: the driver would look at each element of an array of texts."""

@@ -22,7 +22,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    Integer,
     Select,
     Table,
     create_engine,
@@ -109,8 +108,6 @@ class SQLiteBulk(Bulk):
 def _among(element: Among, compiler: SQLCompiler, **options: Any) -> str:
     column, values = element.clauses
     name, given = compiler.process(column, **options), compiler.process(values)
-    if isinstance(column.type, Integer):
-        given = f"replace(replace({given}, '{{', '['), '}}', ']')"
     return f"{name} IN (SELECT value FROM json_each({given}))"  # noqa: S608 - a parameter
 
 

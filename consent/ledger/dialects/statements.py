@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -18,6 +18,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     CursorResult,
+    Dialect,
     Insert,
     Integer,
     Select,
@@ -31,7 +32,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import NullType
+from sqlalchemy.types import UserDefinedType
 
 from consent.ledger.dialects import dialect_named
 from consent.ledger.schema import changes
@@ -51,7 +52,7 @@ Writing = TypeVar("Writing", Insert, Update)
 class Among(FunctionElement[bool]):
     """Says that a column holds one of the values of a list; each dialect's module tells how it is written.
 
-    The list is one parameter: numbers as PostgreSQL writes an array, `{1,2}`, texts as JSON.
+    The list is one parameter: numbers as a NumberList, texts as JSON.
     """
 
     type = Boolean()
@@ -62,27 +63,37 @@ class Among(FunctionElement[bool]):
         return self
 
 
+class NumberList(UserDefinedType[Sequence[int]]):
+    """Numbers as one parameter: JSON, or for PostgreSQL an array as it writes one, `{1,2}`."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Sequence[int] | None], str]:
+        """Write them as the database reads them."""
+
+        def process(numbers: Sequence[int] | None) -> str:
+            text = orjson.dumps(list(numbers or ())).decode()
+            return text if dialect.name == "sqlite" else f"{{{text[1:-1]}}}"
+
+        return process
+
+
 def among(column: Column[T], values: Sequence[T]) -> ColumnElement[bool]:
     """Say that a column of numbers or texts holds one of these values, as one parameter.
 
     A mark for each would be planned anew, and cost SQLAlchemy more than the query costs the database.
     """
     if isinstance(column.type, Integer):
-        return Among(column, literal(number_list(values), NullType()))
+        return Among(column, literal(values, NumberList()))
     return Among(column, literal(orjson.dumps(list(values)).decode()))
 
 
 def among_given(column: Column[int], name: str) -> ColumnElement[bool]:
-    """Say the same of numbers that a statement is given under this name, as a `number_list`, when it is executed.
+    """Say the same of numbers that a statement is given under this name when it is executed.
 
     So the statement can be a constant: to build one takes longer than to execute it for a few rows.
     """
-    return Among(column, bindparam(name, type_=NullType()))
-
-
-def number_list(numbers: Sequence[Any]) -> str:
-    """Return numbers as one parameter."""
-    return f"{{{orjson.dumps(list(numbers)).decode()[1:-1]}}}"
+    return Among(column, bindparam(name, type_=NumberList()))
 
 
 def portions(values: Sequence[Any], size: int = PARAMETERS) -> Iterator[Sequence[Any]]:
@@ -149,10 +160,6 @@ class Bulk(ABC):
     @abstractmethod
     def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row], conflict: str = "") -> int:
         """Insert rows, of which none can be there yet unless `conflict` (ON CONFLICT …) is given; return how many."""
-
-    def insert_few(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """Insert rows of which none can be there yet, where these are mostly one or two."""
-        self.insert(table, columns, rows)
 
     def insert_numbered(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> dict[bytes, int]:
         """Insert rows while no one else does; return the database's numbers by the rows' first column, their key."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, literal, or_, select, update
 
 from consent.errors import LedgerRefused
 from consent.imports import REFUSED, PublishProgress
@@ -27,7 +27,7 @@ from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.queue.outcome_log import note_dead
 from consent.ledger.reassert_terms import reassert_terms
 from consent.ledger.review.guard_checks import FROM_START, MOVED_AT_ONCE, MOVING, Moved, check_guards, move_decided
-from consent.ledger.schema import changes, dead_letters, imports
+from consent.ledger.schema import changes, dead_letters, imports, pending_duplicates
 from consent.outcome import State
 from consent.reassert import ReassertRules
 
@@ -50,7 +50,7 @@ class Publisher(LedgerPart):
         while moved is not None:
             moved = self.database.write(partial(_move, import_id=import_id, done=moved, now=now()))
             note(MOVED_AT_ONCE if moved else 0)
-        while (merged := self.database.write(lambda tx: _merge_aside(tx, import_id, now(), rules=rules))) is not None:
+        while (merged := self._merge_aside(import_id)) is not None:
             note(merged)
         while (block := self.database.read(lambda tx: _next_block(tx, import_id))) is not None:
             for chunk in block.chunks:
@@ -65,6 +65,12 @@ class Publisher(LedgerPart):
                 if not done:
                     break
                 note(len(chunk))
+
+    def _merge_aside(self, import_id: str) -> int | None:
+        if self.database.read(lambda tx: tx.execute(_ASIDE, {"its": import_id}).first()) is None:
+            return None
+        now, rules = self.core.now(), self.core.reassert
+        return self.database.write(lambda tx: _merge_aside(tx, import_id, now, rules=rules))
 
     def unpublished(self) -> dict[str, PublishProgress]:
         """Return the imports that were read whole but whose changes are not all due yet, and how far each has come."""
@@ -128,13 +134,17 @@ def _move(tx: Connection, *, import_id: str, done: Moved, now: int) -> Moved | N
     return move_decided(tx, import_id, done, now)
 
 
+_DUPLICATES = select(literal(1)).where(pending_duplicates.c.import_id == bindparam("its")).exists()
+_ASIDE = select(imports.c.id).where(
+    imports.c.id == bindparam("its"), imports.c.state == "read", or_(imports.c.noops > 0, _DUPLICATES)
+)
+"""An import that has been read whole, if any of its rows was set aside while it was read."""
+
+
 def _merge_aside(tx: Connection, import_id: str, now: int, *, rules: ReassertRules) -> int | None:
     """Take over the next pending duplicates, or else merge the next no-ops; return how many (None: none was left)."""
-    its = imports.c.id == import_id
-    if tx.execute(select(imports.c.state).where(its)).scalar_one() != "read":
-        return None
     lock = RecordingLock.acquire(tx)  # before the import, as in every transaction that records
-    row = tx.execute(select(imports).where(its).with_for_update()).one()
+    row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).one()
     if row.state != "read":
         return None
     if (noted := reassign_noted(lock, import_id)) or not row.noops:

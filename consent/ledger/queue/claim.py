@@ -23,11 +23,10 @@ from sqlalchemy import (
 
 from consent.change import Action, Bucket, Lane
 from consent.ledger.database import LedgerPart
-from consent.ledger.dialects.statements import Bulk, UpdateEach, among, among_given, bulk, number_list, plain_rows
+from consent.ledger.dialects.statements import Bulk, UpdateEach, among, among_given, bulk, plain_rows
 from consent.ledger.queue.enqueue import (
     IS_RIPE,
     OF_BUCKET,
-    bucket_given,
     hold_what_is_withheld,
     promote,
     withhold_optins,
@@ -83,14 +82,14 @@ class Claims(LedgerPart):
         def work(tx: Connection) -> int:
             if not (lanes := open_lanes(tx, bucket)):
                 return 0
-            asked = bucket_given(bucket) | {"last_lane": max(lanes), "most": limit, "now": now}
+            asked = bucket._asdict() | {"last_lane": max(lanes), "most": limit, "now": now}
             return sum(tx.execute(_COUNT_DUE, asked).one())
 
         return min(limit, self.database.read(work))
 
     def left(self, bucket: Bucket, limit: int) -> int:
         """Return how many targets of a bucket have something to deliver, due or not; count no further than `limit`."""
-        asked = bucket_given(bucket) | {"most": limit}
+        asked = bucket._asdict() | {"most": limit}
         return min(limit, self.database.read(lambda tx: sum(tx.execute(_COUNT_LEFT, asked).one())))
 
     def claim(  # noqa: PLR0913 - what a worker wants, and what it knows of the bucket
@@ -133,9 +132,9 @@ class Claims(LedgerPart):
                 )
                 if not pick:
                     break
-                tx.execute(_LEASE, {"numbers": number_list(pick), "token": token, "until": lease_until})
+                tx.execute(_LEASE, {"numbers": pick, "token": token, "until": lease_until})
                 tasks, held, doubts = _load_unheld(tx, stops, pick)
-                tasks, in_doubt = set_in_doubt_aside(tx, tasks, doubts, now)
+                tasks, in_doubt = set_in_doubt_aside(tx, tasks, doubts, now) if doubts else (tasks, [])
                 if overlap is not None:
                     tasks, claimed = resolve_overlaps(tx, tasks, overlap, now), tasks
                     held = [*held, *hold_what_is_withheld(tx, claimed, tasks)]
@@ -181,7 +180,7 @@ def _next_bucket(state: ColumnElement[bool], connection: str, last: str | None) 
 
 
 def _pick(tx: Connection, bucket: Bucket, limit: int, lanes: Sequence[Lane]) -> list[int]:
-    asked = bucket_given(bucket) | {"last_lane": max(lanes, default=-1), "most": limit}
+    asked = bucket._asdict() | {"last_lane": max(lanes, default=-1), "most": limit}
     return [whose for (whose,) in plain_rows(tx.execute(_PICK, asked))]
 
 
@@ -195,7 +194,7 @@ def _load_unheld(
 
 def _load(tx: Connection, numbers: Sequence[int]) -> tuple[list[CustomerTask], dict[int, Doubt]]:
     """Return the tasks of these targets that have something to deliver, and the doubts about calls to any of them."""
-    given = {"numbers": number_list(numbers)}
+    given = {"numbers": numbers}
     claimed: dict[int, list[ClaimedChange]] = defaultdict(list)
     details: dict[str, dict[str, Any]] = {}
     newest = plain_rows(tx.execute(_newest_pending(type(bulk(tx))), given))
@@ -217,7 +216,7 @@ _ACTIONS = {action.value: action for action in Action}
 
 def _forget_confirmed(tx: Connection, tasks: Sequence[CustomerTask]) -> None:
     """Call unknown what the provider holds in the slots that it is about to be told of, or that this may change."""
-    confirmed = plain_rows(tx.execute(_CONFIRMED, {"numbers": number_list([task.target_id for task in tasks])}))
+    confirmed = plain_rows(tx.execute(_CONFIRMED, {"numbers": [task.target_id for task in tasks]}))
     by_target = {task.target_id: task for task in tasks} if confirmed else {}
     forgotten = [
         {"whose": whose, "which": slot}

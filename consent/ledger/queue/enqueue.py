@@ -35,7 +35,6 @@ from consent.ledger.dialects.statements import (
     among,
     among_given,
     bulk,
-    number_list,
     plain_rows,
     portions,
 )
@@ -71,7 +70,7 @@ def enqueue(lock: MergeLock, numbers: Sequence[int], *, now: int, untried: bool 
     They are due at once, unless under lease. Customer tasks that are due and as urgent already are not touched, only
     seen: so the changes must have been committed before, or else the customer tasks of their targets be locked.
     """
-    given = {"numbers": number_list(numbers), "now": now}
+    given = {"numbers": numbers, "now": now}
     bulk(lock.tx).insert_or_update(_MAKE_UNTRIED if untried else _MAKE, given)
 
 
@@ -144,14 +143,8 @@ def of_bucket(bucket: Bucket) -> tuple[ColumnElement[bool], ColumnElement[bool]]
     return customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name
 
 
-OF_BUCKET = (customer_tasks.c.connection == bindparam("connection"), customer_tasks.c.bucket == bindparam("bucket"))
-"""The same of a bucket that is given when the statement is executed, as `bucket_given`."""
-
-
-def bucket_given(bucket: Bucket) -> dict[str, Any]:
-    """Return what a statement asks for that says `OF_BUCKET`."""
-    return {"connection": bucket.connection, "bucket": bucket.name}
-
+OF_BUCKET = (customer_tasks.c.connection == bindparam("connection"), customer_tasks.c.bucket == bindparam("name"))
+"""The same of a bucket whose fields are given when the statement is executed."""
 
 IS_RIPE = (is_put_off, *OF_BUCKET, customer_tasks.c.next_at <= _NOW)
 """That a customer task of such a bucket was put off until a moment that has come."""
@@ -164,13 +157,13 @@ def within(lanes: Sequence[Lane]) -> tuple[ColumnElement[bool], ...]:
 
 def promote(tx: Connection, bucket: Bucket, now: int, in_doubt_until: int) -> None:
     """Enqueue what was put off until now. What a lost delivery held is left alone until then, if that is later."""
-    asked = bucket_given(bucket) | {"now": now}
-    ripe = plain_rows(tx.execute(_RIPE, asked))
+    ripe = plain_rows(tx.execute(_RIPE, bucket._asdict() | {"now": now}))
     lost = [whose for whose, holder in ripe if holder not in (None, IN_DOUBT)] if in_doubt_until > now else []
-    mark_in_doubt(tx, lost, in_doubt_until)
+    if lost:
+        mark_in_doubt(tx, lost, in_doubt_until)
     left_alone = set(lost)
     for some in portions([whose for whose, _ in ripe if whose not in left_alone]):
-        tx.execute(_ENQUEUE, {"numbers": number_list(some)})
+        tx.execute(_ENQUEUE, {"numbers": some})
 
 
 _PROMOTED_AT_ONCE = 2_000
@@ -190,7 +183,7 @@ def return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: set
     left = left_of(tx, [one.task.target_id for one in settlements], settled)
     done = [one.task.target_id for one in settlements if one.task.target_id not in left]
     for some in portions(done):
-        tx.execute(_DONE, {"numbers": number_list(some)})
+        tx.execute(_DONE, {"numbers": some})
     given_back = [_given_back(one, left[one.task.target_id], now) for one in settlements if one.task.target_id in left]
     bulk(tx).update_each(_GIVE_BACK, given_back)
 
@@ -244,12 +237,12 @@ def left_of(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[i
     found = [
         number
         for some in portions(numbers)
-        for (number,) in plain_rows(tx.execute(_NEWEST, {"numbers": number_list(some)}))
+        for (number,) in plain_rows(tx.execute(_NEWEST, {"numbers": some}))
         if number not in settled
     ]
     left: dict[int, list[_Left]] = defaultdict(list)
     for some in portions(found):
-        for whose, *change in plain_rows(tx.execute(_PENDING, {"numbers": number_list(some)})):
+        for whose, *change in plain_rows(tx.execute(_PENDING, {"numbers": some})):
             left[whose].append((change[0], change[1], change[2], change[3]))
     return left
 

@@ -65,8 +65,6 @@ def set_in_doubt_aside(
     `doubts` are those about their targets. What may not be sent is kept from being claimed until the doubt is over; the
     rows of all must be locked.
     """
-    if not doubts:
-        return list(tasks), []
     sent: list[CustomerTask] = []
     held: list[dict[str, Any]] = []
     over: list[int] = []

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, Table, and_, or_, select
 
 from consent.change import Action, Lane
 from consent.deadlines.rules import HISTORIC
-from consent.ledger.dialects.statements import UpdateEach, among_given, bulk, number_list, plain_rows, portions
+from consent.ledger.dialects.statements import UpdateEach, among_given, bulk, plain_rows, portions
 from consent.ledger.schema import changes
 from consent.outcome import State
 
@@ -74,7 +74,7 @@ def _inherit(
 ) -> None:
     """Let the best of some slots inherit, beside the changes that their registers hold (None: nothing)."""
     asked = [*(number for its in ids.values() for number in its), *(one for one in concerned.values() if one)]
-    found = {row[0]: _Member(*row) for row in plain_rows(tx.execute(_ASKED, {"numbers": number_list(asked)}))}
+    found = {row[0]: _Member(*row) for row in plain_rows(tx.execute(_ASKED, {"numbers": asked}))}
     heirs: list[dict[str, Any]] = []
     for best, register in concerned.items():
         members = [found[number] for number in (*ids[best], register) if number in found]

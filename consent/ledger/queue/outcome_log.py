@@ -64,7 +64,7 @@ def note_outcomes(tx: Connection, ids_of: Mapping[Why, Sequence[int]], now: int,
         for why, ids in ids_of.items()
         for some in portions(ids, MOST_IDS)
     ]
-    bulk(tx).insert_few(outcome_log, _COLUMNS, rows)
+    bulk(tx).insert(outcome_log, _COLUMNS, rows)
 
 
 def note_state(tx: Connection, state: State, ids: Sequence[int], now: int) -> None:

@@ -24,7 +24,6 @@ from consent.ledger.dialects.statements import (
     among_given,
     as_whole,
     bulk,
-    number_list,
     plain_rows,
     portions,
 )
@@ -103,7 +102,7 @@ def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> tupl
 
     The other value is the connection, which is the same of all that are under one lease.
     """
-    numbers = number_list([one.task.target_id for one in settlements])
+    numbers = [one.task.target_id for one in settlements]
     rows = plain_rows(tx.execute(_HELD, {"numbers": numbers, "token": token}))
     return {whose: bool(again) for whose, again, _ in rows}, rows[0][2] if rows else ""
 
@@ -161,7 +160,7 @@ def _close(tx: Connection, settled: Mapping[State, Sequence[int]], connection: s
     """Settle those that are pending, and note which these were: newer changes may have superseded others meanwhile."""
     for state, ids in settled.items():
         for some in portions(ids):
-            facts = {"numbers": number_list(some), "became": state.value, "now": now}
+            facts = {"numbers": some, "became": state.value, "now": now}
             rows = plain_rows(tx.execute(_CLOSE, facts))
             note_state(tx, state, [number for number, *_ in rows], now)
             note_settled(tx, connection, [timed for _, *timed in rows], now)
