@@ -45,7 +45,7 @@ class SpanTooLong(Exception):
 class PushBackLines:
     """An iterator of lines that remembers which ones it has handed out since the last record was finished.
 
-    `line` counts the physical lines of all finished records, `chars` the characters handed out.
+    `line` counts the physical lines handed out, `chars` their characters.
     """
 
     def __init__(self, text: TextIO, skipped: int = 0) -> None:
@@ -73,6 +73,7 @@ class PushBackLines:
             raise StopIteration
         line = self._waiting.popleft()
         self.taken.append(line)
+        self.line += 1
         self.chars += len(line)
         self._taken_chars += len(line)
         if isinstance(line, _Overlong):
@@ -82,10 +83,11 @@ class PushBackLines:
         return line
 
     def some(self, most: int) -> list[str]:
-        """Hand out some lines at once, at most `most`; [] at the end.
+        """Hand out some lines at once, at most `most`, and forget those before them; [] at the end.
 
         Raises LineTooLong, having handed out that one alone, if the next one was too long to be kept.
         """
+        self.finish()
         lines = list(islice(self._waiting, most)) if self._waiting or self._fill() else []
         kinds = list(map(type, lines))
         if _Overlong in kinds and not (lines := lines[: kinds.index(_Overlong)]):
@@ -93,21 +95,22 @@ class PushBackLines:
         for _ in lines:
             self._waiting.popleft()
         self.taken += lines
-        self._taken_chars += (chars := sum(map(len, lines)))
-        self.chars += chars
+        self._taken_chars = sum(map(len, lines))
+        self.line += len(lines)
+        self.chars += self._taken_chars
         return lines
 
     def put_back(self) -> None:
         """Take all lines handed out back, to be handed out again."""
         self._waiting.extendleft(reversed(self.taken))
+        self.line -= len(self.taken)
         self.chars -= self._taken_chars
         self.taken.clear()
         self._taken_chars = 0
 
     def finish(self) -> int:
         """Forget the lines handed out, because records have been made of them; return the number of the first."""
-        start = self.line + 1
-        self.line += len(self.taken)
+        start = self.line - len(self.taken) + 1
         self._earn(len(self.taken), self._taken_chars)
         self.taken.clear()
         self._taken_chars = 0
@@ -117,6 +120,7 @@ class PushBackLines:
         """Take all lines but the first back, to be handed out again; return the first."""
         first, *rest = self.taken
         self._waiting.extendleft(reversed(rest))
+        self.line -= len(rest)
         self._spare = max(0, self._spare - self._cost())
         self.taken[1:] = []
         self._taken_chars = len(first)

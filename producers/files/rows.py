@@ -69,14 +69,14 @@ class RowReader(ABC):
 
     @abstractmethod
     def _rows(self, lines: list[str]) -> list[FileRow]:
-        """Make rows of the lines that were handed out, and finish them; [] if all of them are blank."""
+        """Make rows of the lines that were handed out; [] if all of them are blank."""
 
 
 class LineReader(RowReader):
     """Reads rows of which each is one line."""
 
     def _rows(self, lines: list[str]) -> list[FileRow]:
-        first = self.lines.finish()
+        first = self.lines.line - len(lines) + 1
         return [self._row(text, line) for line, text in enumerate(lines, first) if not text.isspace()]
 
     @abstractmethod
@@ -85,7 +85,7 @@ class LineReader(RowReader):
 
 
 class CsvReader(RowReader):
-    """Reads rows of a shape from a text whose lines keep their ends (`newline=""`); each row comes exactly once.
+    """Reads rows of a shape, or of any, from a text whose lines keep their ends; each row comes exactly once.
 
     A record that spans several lines and then turns out ragged, too long, or broken in a cell that holds one line only,
     has a quote that is never closed: its first line is rejected, and the lines after it are read again as rows.
@@ -97,21 +97,10 @@ class CsvReader(RowReader):
     ) -> None:
         super().__init__(lines)
         self._delimiter = delimiter
-        self._shape = shape or RowShape((), (), ())
-        self._is_plain = all(map(str.strip, self._shape.names))
+        self._shape = shape
+        self._width = len(shape.names) if shape is not None and all(map(str.strip, shape.names)) else None
         self._escaped = escaped
         self._records = self._fresh()
-
-    def first(self) -> list[str]:
-        """Return the cells of the first row that is not blank, [] if there is none; raise csv.Error if it is broken."""
-        try:
-            for cells in self._records:
-                self.lines.finish()
-                if _is_filled(cells):
-                    return cells
-        except (LineTooLong, SpanTooLong) as error:
-            raise csv.Error from error
-        return []
 
     def _rows(self, lines: list[str]) -> list[FileRow]:
         """Read lines of which each is a row by itself together, any others one by one."""
@@ -129,8 +118,8 @@ class CsvReader(RowReader):
         return found
 
     def _together(self, rows: list[list[str]], lines: list[str]) -> list[FileRow]:
-        shape, text, first = self._shape, "".join(lines), self.lines.finish()
-        if self._is_plain and {len(shape.names)} == set(map(len, rows)) and _is_sound(text, lines, mixed=shape.mixed):
+        shape, first = self._shape, self.lines.line - len(lines) + 1
+        if shape and {self._width} == set(map(len, rows)) and _is_sound("".join(lines), lines, mixed=shape.mixed):
             whole = enumerate(rows, first)
             return [FileRow(line, cells, None) for line, cells in whole if cells[0].strip() or _is_filled(cells)]
         each = zip(range(first, first + len(rows)), rows, lines, strict=True)
@@ -185,7 +174,9 @@ def _is_sound(text: str, lines: Sequence[str], *, mixed: bool) -> bool:
     return len(text) <= LONGEST_CELL or max(map(len, lines)) <= LONGEST_CELL
 
 
-def _error(cells: list[str], shape: RowShape, lines: list[str]) -> RowError | None:
+def _error(cells: list[str], shape: RowShape | None, lines: list[str]) -> RowError | None:
+    if shape is None:
+        return None
     if len(lines) > 1 and not _plausible(cells, shape):
         raise csv.Error
     if (ragged := _ragged(cells, shape)) is not None:
@@ -257,18 +248,18 @@ def read_first_row(lines: PushBackLines, delimiter: str | None, known: Vocabular
 
     Raises UnusableHeader if it is broken, UnreadableFile if there is none.
     """
-    try:
-        if (in_sep_line := sep_line_delimiter(lines.peek())) is not None:
-            lines.skip_peeked()
-        delimiter = delimiter or in_sep_line or guess_delimiter(lines.peek(), known)
-        names = CsvReader(lines, delimiter).first()
-    except (csv.Error, LineTooLong):
-        raise UnusableHeader(
-            f"{file}, line {lines.line + 1}: this is no header: close its quotes, and end it with a line break "
-            f"(a first line of JSON may have {LONGEST_LINE // 1024**2} MiB)"
-        ) from None
-    if not names:
+    if (in_sep_line := sep_line_delimiter(lines.peek())) is not None:
+        lines.skip_peeked()
+    delimiter = delimiter or in_sep_line or guess_delimiter(lines.peek(), known)
+    found = CsvReader(lines, delimiter).some(1)
+    if not found:
         raise UnreadableFile(f"{file} is empty: export it again, with a header")
+    line, names, error = found[0]
+    if error is not None:
+        raise UnusableHeader(
+            f"{file}, line {line}: this is no header: close its quotes, and end it with a line break "
+            f"(a first line of JSON may have {LONGEST_LINE // 1024**2} MiB)"
+        )
     names = [cell.removeprefix("\ufeff") for cell in names]
     if any(known.find(name) in OWN for name in names):
         names = [unescape(name) for name in names]  # a rejects file of ours

@@ -170,14 +170,11 @@ def _earlier_time(written: str, context: ParseContext) -> int | RowError:
         error = RowError("from_the_future", FUTURE + context.or_give, FALLBACK_TIME)
     except UnusableTime as unusable:
         error = RowError(unusable.code, unusable.message + context.or_give, FALLBACK_TIME)
-    return context.given if context.given is not None and error.code in _CLOCK_ERRORS else error
+    is_clock = error.code in {"from_the_future", "time_too_old"}
+    return context.given if is_clock and context.given is not None else error
 
 
-_CLOCK_ERRORS = {"from_the_future", "time_too_old"}
-
-
-_MOST = 1_000
-"""Rows remembered; when there are more, all are forgotten."""
+_MOST = 1_000  # rows remembered; when there are more, all are forgotten
 
 Check = Callable[[str], Any]
 
@@ -203,11 +200,9 @@ class RowCache:
     def __init__(self, context: ParseContext, header: Header) -> None:
         self._context, self._places, self._columns = context, header.columns, header.ours
         varying = _varying(list(context.rows.values()))
-        own = [(index, name) for index, name in header.columns if name in varying]
-        self._own = tuple(index for index, _ in own)
-        self._own_names = tuple(name for _, name in own)
-        others = [index for index, name in header.columns if name not in varying]
-        self._others: Callable[[Sequence[str]], object] = itemgetter(*others) if others else lambda _: None
+        own = {name: index for index, name in header.columns if name in varying}
+        self._own, self._own_names = _cells_at([*own.values()]), tuple(own)
+        self._others = _cells_at([index for index, name in header.columns if name not in varying])
         self._useful = bool(set(self._own_names) - _VARYING)
         self.may_warn = any(row.contextual & header.ours.keys() for row in context.rows.values())
         self._known: dict[tuple[object, ...], _Known | None] = {}
@@ -216,8 +211,8 @@ class RowCache:
         """Make changes of a row, or return what is wrong with it: exactly as `parse_record` does."""
         key: tuple[object, ...] | None = None
         if self._useful:
-            varying = [cells[index].strip() for index in self._own]
-            key = (self._others(cells), *map(bool, varying))
+            varying = list(map(str.strip, self._own(cells)))
+            key = self._others(cells) if all(varying) else (self._others(cells), *map(bool, varying))
             if (known := self._known.get(key)) is not None:
                 try:
                     return _again(known, varying, line)
@@ -252,6 +247,10 @@ class RowCache:
 _VARYING = {"effective_at", "change_id"}
 
 
+def _cells_at(places: Sequence[int]) -> Callable[[Sequence[str]], tuple[str, ...]]:
+    return itemgetter(*places) if len(places) > 1 else lambda cells: tuple(cells[place] for place in places)
+
+
 def _varying(rows: Sequence[type[ConsentRow]]) -> set[str]:
     """Return the columns that may differ for every row model that has them."""
     names = {name for row in rows for name in row.names_target}
@@ -260,7 +259,7 @@ def _varying(rows: Sequence[type[ConsentRow]]) -> set[str]:
 
 
 def _again(known: _Known, cells: Sequence[str], line: int) -> tuple[ConsentChange, ...]:
-    first, *others = known.changes
+    first = known.changes[0]
     address, since, change_id = first.address, first.effective_at, first.change_id
     for place, name, check in known.names:
         value = check(cells[place])
@@ -272,8 +271,9 @@ def _again(known: _Known, cells: Sequence[str], line: int) -> tuple[ConsentChang
     if known.change_id is not None:
         place, check = known.change_id
         change_id = check(cells[place])
-    own = _with(first, address, since, change_id, line)
-    return (own, *[_with(one, address, since, change_id, line) for one in others]) if others else (own,)
+    if len(known.changes) == 1:
+        return (_with(first, address, since, change_id, line),)
+    return tuple([_with(one, address, since, change_id, line) for one in known.changes])
 
 
 def _with(

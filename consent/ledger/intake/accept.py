@@ -28,12 +28,11 @@ from consent.ledger.intake.reassign import note_pending_duplicates, reassign_kno
 from consent.ledger.keys import KEY_BYTES
 from consent.ledger.merge_sql import merge_pending
 from consent.ledger.queue.enqueue import enqueue
-from consent.ledger.reassert_terms import ReassertTerms
+from consent.ledger.reassert_terms import ReassertTerms, count_times, find_export_time, rules_of
 from consent.ledger.rejected_events import keep
 from consent.ledger.review.event_guards import set_optins_aside
 from consent.ledger.schema import imports, rejects
 from consent.outcome import State
-from consent.reassert import count_times, find_export_time
 
 
 class Recorder(LedgerPart):
@@ -57,7 +56,7 @@ class Recorder(LedgerPart):
             row = _claim_checkpoint(tx, import_id, before)
             rows = checkpoint.records - checkpoint.skipped
             times = count_times(row.own_times, batch.own_times(rows - (row.records - row.skipped) - len(refused)))
-            asked = self.core.reassert.overruled_by(row.reassert)
+            asked = rules_of(row, self.core.reassert)
             noops = 0
             if row.stream:
                 terms = ReassertTerms(asked, find_export_time(times, rows))

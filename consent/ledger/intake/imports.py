@@ -11,11 +11,11 @@ from sqlalchemy import Connection, Row, Select, select, update
 from consent.imports import Checkpoint, ImportProgress, ImportSource, ImportState
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import NEW, bulk, first_change
-from consent.ledger.reassert_terms import ReassertTerms
+from consent.ledger.reassert_terms import ReassertTerms, find_export_time
 from consent.ledger.review.effects import date_behind_undoing
 from consent.ledger.schema import changes, imports
 from consent.outcome import State
-from consent.reassert import Reassert, find_export_time
+from consent.reassert import Reassert
 
 
 class Imports(LedgerPart):

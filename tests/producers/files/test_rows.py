@@ -21,7 +21,7 @@ CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\u
 def read(text: str, delimiter: str = ",", one_line: tuple[int, ...] = ()) -> list[FileRow]:
     """Read a text's rows behind its header; every column is used."""
     lines = PushBackLines(io.StringIO(text, newline=""))
-    names = tuple(CsvReader(lines, delimiter).first())
+    names = tuple(CsvReader(lines, delimiter).some(1)[0].cells)
     return all_rows(CsvReader(lines, delimiter, RowShape(names, tuple(range(len(names))), one_line)))
 
 
@@ -64,7 +64,7 @@ def test_any_table_that_a_csv_writer_wrote_reads_back_row_for_row(
 def test_whatever_the_text_every_line_with_something_in_it_is_read_or_refused(text: str) -> None:
     """However quotes and line ends are scattered, the reader comes to the end and forgets no line."""
     lines = PushBackLines(io.StringIO("x,y\n" + text, newline=""))
-    CsvReader(lines, ",").first()
+    CsvReader(lines, ",").some(1)
 
     rows = all_rows(CsvReader(lines, ",", RowShape(("x", "y"), (0, 1), (0, 1))))
 

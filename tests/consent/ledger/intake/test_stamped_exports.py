@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from consent import reassert
 from consent.imports import Checkpoint, ImportSource
+from consent.ledger import reassert_terms as reassert
 from consent.ledger.ledger import Ledger
 from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import change_of, counts, deliver, dump, night
