@@ -13,8 +13,13 @@ from worker.providers import PROVIDERS
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = {"__init__.py", "auth.py", "codes.py", "requests.py", "responses.py", "row.py"}
-MORE = {"infobip": {"blocklist_requests.py", "blocklist_responses.py", "blocklist_slots.py"}}
-"""What a provider has beside: Infobip's blocklist is another thing than its subscriptions."""
+MORE = {
+    "infobip": {"blocklist_requests.py", "blocklist_responses.py", "blocklist_slots.py"},
+    "capillary": {"token_auth.py"},
+}
+"""What a provider has beside: Infobip's blocklist is another thing than its subscriptions, Capillary's token than a
+password.
+"""
 
 
 @pytest.mark.parametrize("name", sorted(PROVIDERS))

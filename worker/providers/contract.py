@@ -9,15 +9,16 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import httpx
+from typing import TYPE_CHECKING, Any, Protocol
 
 from consent.connection import ConnectionSettings, Rate
 from consent.ledger.queue.overlaps import Overlap
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.outcome import Health, Healthy, Outcome
 from consent.row import ConsentRow
+
+if TYPE_CHECKING:
+    import httpx
 
 
 @dataclass(frozen=True, slots=True)

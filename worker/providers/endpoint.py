@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-
-import httpx
+from typing import TYPE_CHECKING
 
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import httpx
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 
@@ -59,6 +61,8 @@ def is_loopback(url: httpx.URL) -> bool:
 
 
 def _parsed(text: str, where: str) -> httpx.URL:
+    import httpx  # noqa: PLC0415 - what shows a provider's limits loads this module too, and need not wait for it
+
     try:
         url = httpx.URL(text.strip())
     except httpx.InvalidURL:
