@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support.suite.source import ROOT, parsed
+
 PRODUCT = ("consent", "producers", "worker", "console", "sandbox")
 PROGRAMS = (*PRODUCT, "bench", "chaos", "tests")
 VAGUE = {"utils", "helpers", "common", "manager", "misc"}
@@ -18,18 +17,8 @@ def modules(folders: tuple[str, ...] = PRODUCT) -> Iterator[Path]:
     """Every module but the migrations, which are lists, and the packages' own docstrings."""
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
-            if "migrations" not in path.parts and not (path.name == "__init__.py" and _is_docstring(path)):
+            if "migrations" not in path.parts and not (path.name == "__init__.py" and parsed(path).is_docstring):
                 yield path
-
-
-@cache
-def parsed(path: Path) -> ast.Module:
-    """A module's syntax tree."""
-    return ast.parse(path.read_text())
-
-
-def _is_docstring(path: Path) -> bool:
-    return all(isinstance(node, ast.Expr) for node in parsed(path).body)
 
 
 def lines(path: Path) -> int:
@@ -52,9 +41,9 @@ def importers() -> dict[str, set[str]]:
     names = {dotted(path) for path in modules()}
     found: dict[str, set[str]] = defaultdict(set)
     for path in modules():
-        for node in ast.walk(parsed(path)):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+        for module, imported in parsed(path).imports:
+            if imported is not None:
+                for name in (module, *(f"{module}.{name}" for name in imported)):
                     if name in names and name != dotted(path):
                         found[name].add(dotted(path))
     return found
@@ -63,11 +52,7 @@ def importers() -> dict[str, set[str]]:
 def functions() -> Iterator[tuple[str, int]]:
     """Every function with its length in lines, the docstring left out."""
     for path in modules():
-        for node in ast.walk(parsed(path)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                body = node.body[1:] if ast.get_docstring(node) else node.body
-                length = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
-                yield f"{shown(path)}:{node.lineno} {node.name}", length
+        yield from ((f"{shown(path)}:{line} {name}", length) for name, line, length in parsed(path).functions)
 
 
 def test_no_file_is_too_long_to_read() -> None:
@@ -127,10 +112,10 @@ def test_modules_are_named_for_what_they_hold() -> None:
 def test_only_the_ledger_touches_its_database() -> None:
     """Code outside of consent/ uses the ledger's public objects, and never the database behind them."""
     found = [
-        f"{shown(path)}:{node.lineno}"
+        f"{shown(path)}:{line}"
         for path in modules(("producers", "worker", "console"))
-        for node in ast.walk(parsed(path))
-        if isinstance(node, ast.Attribute) and node.attr == "database"
+        for name, line in parsed(path).attributes
+        if name == "database"
     ]
 
     assert found == []

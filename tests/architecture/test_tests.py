@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
-from pathlib import Path
-
-ROOT = Path(__file__).parents[2]
-
-
-def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, wherever in it that stands."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-        elif isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+from tests.support.suite.source import ROOT, parsed
 
 
 def test_no_test_imports_another_test() -> None:
@@ -24,7 +11,7 @@ def test_no_test_imports_another_test() -> None:
     wrong = {
         f"{path.relative_to(ROOT)} imports {module}"
         for path in files
-        for module in imports(path)
+        for module, _ in parsed(path).imports
         if module.startswith("tests.") and module.rsplit(".", 1)[-1].startswith(("test_", "conftest"))
     }
 

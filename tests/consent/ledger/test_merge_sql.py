@@ -111,6 +111,7 @@ def test_what_a_lost_delivery_revives_is_accounted_for(ledger: Ledger, monkeypat
     assert counts(ledger, newer) == {"applied": 1}
 
 
+@pytest.mark.parametrize("ledger_url", [pytest.param("sqlite", marks=pytest.mark.proof), "postgresql"], indirect=True)
 def test_more_changes_of_one_slot_than_a_small_number_holds(ledger: Ledger) -> None:
     """33,000 words about one slot in one transaction: the newest is told, the others are accounted for."""
     changes = [change_of("1", "OPTOUT" if n % 2 else "OPTIN", n) for n in range(33_000)]

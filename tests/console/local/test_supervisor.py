@@ -40,7 +40,7 @@ def test_the_log_of_a_worker_that_runs_for_months_does_not_fill_the_disk(
 ) -> None:
     """It turned at the worker's start alone; one that is removed stays on the disk while the worker has it open."""
     monkeypatch.setattr(local_worker, "_LONG_LOG_BYTES", 5_000)
-    writes = "import sys\nfor line in sys.stdin: print(line.strip() * 100, flush=True)"
+    writes = "import os, sys\nfor line in sys.stdin: os.write(1, f'{line.strip() * 100}\\n'.encode())"  # in one piece
     worker = LocalWorker(tmp_path, "redis://127.0.0.1:1/0", 1, "sqlite://")
     (tmp_path / "worker.log.1").write_text("x" * 9_000)
     with worker.log.open("ab") as log:

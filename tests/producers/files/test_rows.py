@@ -188,7 +188,7 @@ def _lost_quotes(number: int) -> str:
     return f'{number}","SMS","OPTOUT","moved away to another town\n'
 
 
-@pytest.mark.parametrize("every", [1, 2, 7])
+@pytest.mark.parametrize("every", [1, pytest.param(2, marks=pytest.mark.proof), 7])
 def test_lost_quotes_at_line_ends_cost_time_in_proportion_to_the_file(every: int) -> None:
     """A file of 100,000 such lines took the importer a quarter of an hour of CPU, in which it said nothing."""
 
@@ -203,7 +203,7 @@ def test_lost_quotes_at_line_ends_cost_time_in_proportion_to_the_file(every: int
         return took
 
     assert seconds(2_000) < 1
-    assert seconds(20_000) < 4
+    assert seconds(10_000) < 2
 
 
 def test_a_long_row_among_lost_quotes_is_kept() -> None:

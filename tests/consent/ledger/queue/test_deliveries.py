@@ -10,6 +10,7 @@ import pytest
 
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied, Retry
+from tests.support.examples import examples
 from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, settlement
 
 
@@ -149,9 +150,10 @@ def side_by_side(importing: list[Callable[[], None]], delivering: Callable[[thre
 @pytest.mark.parametrize("ledger_url", [pytest.param("sqlite", marks=pytest.mark.proof), "postgresql"], indirect=True)
 def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
     """Two importers and three deliveries at work at once: no one fails, nothing is left over, everything balances."""
+    people = examples(1_000, share=2)
 
     def bring(first: int) -> None:
-        for start in range(first, first + 1_000, 100):
+        for start in range(first, first + people, 100):
             imported(
                 ledger, *(change_of(str(n), slot=f"slot {s}") for n in range(start, start + 100) for s in range(2))
             )
@@ -160,8 +162,8 @@ def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
         while not over.is_set() or ledger.queue.due(BUCKET, 1):
             deliver(ledger, token=token, limit=20)
 
-    assert side_by_side([partial(bring, 0), partial(bring, 500)], strike) == []
+    assert side_by_side([partial(bring, 0), partial(bring, people // 2)], strike) == []
 
     found = [counts(ledger, import_id) for import_id in ledger.queries.recent_imports(100)]
-    assert sum(one.get("applied", 0) for one in found) == 1_500 * 2
+    assert sum(one.get("applied", 0) for one in found) == people * 3 // 2 * 2
     assert sum(one.get("pending", 0) for one in found) == 0

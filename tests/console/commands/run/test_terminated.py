@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.company import company
 
-ROWS = 30_000
+ROWS = 15_000
 
 
 @pytest.mark.parametrize("command", [("import",), ("run", "--workers", "1")])

@@ -1,0 +1,59 @@
+"""What stands in the modules of this tree, as far as the tests of its architecture ask: each is parsed once."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+
+
+@dataclass
+class Module:
+    """One file of Python; the lines are those on which a thing begins."""
+
+    is_docstring: bool
+    """Whether nothing but texts stand in it."""
+    names: list[tuple[str, int, bool]] = field(default_factory=list)
+    """The names that it gives, their lines, and whether they are those of classes and functions."""
+    imports: list[tuple[str, tuple[str, ...] | None]] = field(default_factory=list)
+    """The modules that it imports, wherever that stands, and which of their names; None is `import` itself."""
+    functions: list[tuple[str, int, int]] = field(default_factory=list)
+    """Its functions, their lines, and how many lines each has without its docstring."""
+    attributes: list[tuple[str, int]] = field(default_factory=list)
+    """The attributes of anything that it reads or writes, and their lines."""
+
+
+@cache
+def parsed(path: Path) -> Module:
+    """Return what stands in a module."""
+    tree = ast.parse(path.read_text())
+    found = Module(all(isinstance(node, ast.Expr) for node in tree.body))
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                found.functions.append((node.name, node.lineno, _length(node)))
+            case ast.Attribute(attr=name):
+                found.attributes.append((name, node.lineno))
+            case ast.ImportFrom(module=str(module)):
+                found.imports.append((module, tuple(alias.name for alias in node.names)))
+            case ast.Import():
+                found.imports += [(alias.name, None) for alias in node.names]
+        found.names.extend(_given(node))
+    return found
+
+
+def _given(node: ast.AST) -> Iterator[tuple[str, int, bool]]:
+    match node:
+        case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+            yield name, node.lineno, True
+        case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+            yield name, node.lineno, False
+
+
+def _length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return (function.end_lineno or 0) - body[0].lineno + 1 if body else 0
