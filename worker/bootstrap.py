@@ -207,8 +207,9 @@ class WorkerContext:
         cap = self.loop.run(_cap(rate_limiter))
         each = provider.rate_limit(bucket.name, connection).targets_per_call
         return BucketContext(
-            *(bucket, connection, provider, self._senders[name], rate_limiter, cap, self._concurrency[name], each),
-            overlap=provider.overlap(bucket.name),
+            *(bucket, connection, provider, self._senders[name], rate_limiter, cap, self._concurrency[name]),
+            provider.overlap(bucket.name),
+            each,
         )
 
 

@@ -41,8 +41,8 @@ class BucketContext:
     rate_limiter: RateLimiter
     process_cap: AsyncLimiter
     concurrency: ConcurrencyLimit
+    overlap: Overlap | None
     targets_per_call: int = 1
-    overlap: Overlap | None = None
     call_seconds: float = _FIRST_GUESS_SECONDS
     throttled_at: deque[float] = field(default_factory=deque)
 

@@ -203,7 +203,7 @@ class Observations:
         elif isinstance(seen, Unauthorized):
             self.refusals += 1
             self._suspect(targets, seen)
-        else:
+        elif isinstance(seen, Throttled):
             self.throttled = seen
             self._suspect(targets, Unavailable("throttled"))
 

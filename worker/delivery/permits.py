@@ -152,7 +152,8 @@ class Permit:
     """The permits of one call, a context from its preparation on: one for the call itself, one for all else it sends.
 
     The first one is given up if it was not used in time: it may have waited for a token that another call fetches.
-    `has_permit` is called once, as soon as another call may wait for a permit.
+    `has_permit` is called once, as soon as another call may wait for a permit. What comes without it, such as a
+    harmless read, is none of the few that may hold one, and waits for no other.
     """
 
     permits: Permits
@@ -166,8 +167,9 @@ class Permit:
 
         `left` says how many calls are to be made, this one included.
         """
-        await self.permits.preparing.acquire()
-        self._holds = True
+        if self.has_permit is not None:
+            await self.permits.preparing.acquire()
+            self._holds = True
         until = await self.permits.take(self.deadline, left())
         self._wait_no_more()
         self._until = until or 0.0

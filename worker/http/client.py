@@ -122,8 +122,11 @@ class Sender:
         async with aclosing(auth.async_auth_flow(written)) as flow:
             sending = await anext(flow)
             while True:
-                message, head_only = self._transport.message(sending, await sending.aread()), sending.method == "HEAD"
                 try:
+                    message, head_only = (
+                        self._transport.message(sending, await sending.aread()),
+                        sending.method == "HEAD",
+                    )
                     reply = await self._exchange(message, permit, limit, head_only=head_only)
                 except httpx.RequestError:
                     if sending is written:
@@ -162,14 +165,18 @@ class Writer:
         # Capillary answers 415 to what does not say that it is JSON, even where there is no body.
         self._json_headers = self._with_type(headers, "application/json")
         self._form_headers = self._with_type(headers, "application/x-www-form-urlencoded")
-        self._heads: dict[tuple[bool, str], bytes] = {}
+        self._heads: dict[tuple[str, bool, str], bytes] = {}
 
     def message(self, request: Request, credentials: str) -> bytes:
         """Return the bytes to send, with credentials in its `Authorization`; raise ValueError for a bad path."""
-        kind = request.form is not None, credentials
+        kind = request.method, request.form is not None, credentials
         if (head := self._heads.get(kind)) is None:
+            if not is_header_name(request.method):
+                raise ValueError("a method that is none")
             headers = self._headers_of(request)
             headers["Authorization"] = credentials
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads.clear()
             head = self._heads[kind] = self._transport.head(headers.raw)
         target, body = self._transport.prefix + self._target(request), _body(request)
         length = b"Content-Length: %d\r\n" % len(body) if body or request.method not in _WITHOUT_BODY else b""
@@ -199,6 +206,7 @@ class Writer:
         written = httpx.Headers(headers)
         written.setdefault("Host", self._url.netloc.decode("ascii"))
         written["Content-Type"] = content_type
+        written.pop("Content-Length", None)  # each request says its own
         return written
 
 
@@ -207,6 +215,9 @@ def _text(header: bytes | None) -> str | None:
 
 
 _QUOTED = re.compile(r"[!-~]+")
+_MOST_HEADS = 1000
+"""Heads that are kept: there is one for each kind of credentials, such as those of an app."""
+
 _WITHOUT_BODY = {"GET", "HEAD", "DELETE"}
 
 

@@ -15,8 +15,9 @@ from consent.connection import Rate
 from tests.support.company import company
 from tests.support.worker import BUCKET, wired
 from worker.delivery.bucket_context import BucketContext
+from worker.delivery.concurrency import PREPARING
 from worker.delivery.loop import LoopThread
-from worker.delivery.permits import Permits
+from worker.delivery.permits import Permit, Permits
 from worker.ratelimit.limiter import FEW, Reservation
 
 
@@ -94,3 +95,22 @@ def test_permits_are_used_in_the_order_of_their_moments(unbound: tuple[BucketCon
         return [await permits.take(now + 5, 1) for _ in range(4)]
 
     assert loop.run(take_all(), timeout=20) == pytest.approx([now + 0.4, now + 0.5, now + 0.6, now + 0.7])
+
+
+def test_a_harmless_read_does_not_wait_for_calls_that_hold_permits(unbound: tuple[BucketContext, LoopThread]) -> None:
+    """A read has a deadline: behind calls that were waiting for a token it was not made at all."""
+    connection, loop = unbound
+    permits = Permits(connection, lambda: False)
+
+    async def story() -> bool:
+        deadline = time.monotonic() + 5
+        async with permits:
+            holding = [Permit(permits, deadline, lambda: None) for _ in range(PREPARING)]
+            for one in holding:
+                assert await one.take()
+            read = await asyncio.wait_for(Permit(permits, deadline).take(), 1)
+            with holding[0], pytest.raises(TimeoutError):  # a further call waits
+                await asyncio.wait_for(Permit(permits, deadline, lambda: None).take(), 0.05)
+        return read
+
+    assert loop.run(story(), timeout=20)

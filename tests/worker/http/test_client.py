@@ -50,6 +50,24 @@ def test_a_gateway_that_goes_by_another_name(name: str) -> None:
     assert server.asked[0].hosts == ("gateway.example.com",)
 
 
+@pytest.mark.parametrize("call", [CALL, replace(CALL, method="PUT", json=None), replace(CALL, method="GET", json=None)])
+def test_a_configured_length_of_bodies(call: Request) -> None:
+    """Each request says its own length, whatever HEADERS says: with two of them a server could read past its end."""
+    with serving(lambda _: ServerAnswer()) as server:
+        replies = sent(server.url, call, times=2, headers={"content-length": "7"})
+
+    assert [Reply(200, "")] * 2 == replies
+    assert [one.body for one in server.asked] == [b"" if call.json is None else b'{"a":"\xc3\xa9"}'] * 2
+
+
+def test_a_method_that_is_none() -> None:
+    """A method with a line end in it is never sent: it would be two calls."""
+    with serving(lambda _: ServerAnswer()) as server, pytest.raises(ValueError, match="method"):
+        sent(server.url, replace(CALL, method="GET /other HTTP/1.1\r\nX: 1\r\n\r\nGET"))
+
+    assert server.asked == []
+
+
 def test_a_path_that_is_not_quoted() -> None:
     """A path with a space in it is never sent: it would be another call."""
     with serving(lambda _: ServerAnswer()) as server, pytest.raises(ValueError, match="not quoted"):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import time
+from collections.abc import Generator
 
 import httpx
 import pytest
 
+from consent.connection import ConnectionSettings
 from consent.outcome import Retry, Unavailable
 from tests.support.servers.http_calls import CALL, answered, raw, sent
 from tests.support.servers.local_server import Asked, Cut, ServerAnswer, serving
-from worker.http.failures import Failure, no_reply, unanswered, why
+from worker.http.client import Sender
+from worker.http.failures import Failure, NoReply, no_reply, unanswered, why
 from worker.providers.contract import Reply
 
 
@@ -132,3 +136,23 @@ def test_call_without_reply(kind: Failure) -> None:
     assert Unavailable(fact.reason) == answer.health
     assert dict.fromkeys((1, 2), Retry(kind.value, fact.reason, counts=False)) == answer.outcomes
     assert ((), kind.value) == (answer.further, answer.code)
+
+
+class OddAuth(httpx.Auth):
+    """Asks for a token with a header that HTTP cannot carry."""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Ask."""
+        yield httpx.Request("POST", request.url, headers=[(b"X", b"a\r\nb")])
+        yield request
+
+
+def test_a_token_that_cannot_be_asked_for() -> None:
+    """Where even the request for a token cannot be sent, nothing was: the write is not in doubt."""
+
+    async def run(url: str) -> Reply | NoReply:
+        async with Sender(ConnectionSettings(base_url=url), OddAuth()) as sender:
+            return await sender.send(CALL)
+
+    with serving(lambda _: ServerAnswer()) as server:
+        assert asyncio.run(run(server.url)) == no_reply(Failure.NO_TOKEN)

@@ -6,6 +6,7 @@ It stands apart because it is an `httpx.Auth`: where calls carry a password, a l
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import time
 from collections.abc import AsyncGenerator
@@ -112,8 +113,8 @@ class TokenAuth(httpx.Auth):
 
 
 def _text(minted: httpx.Response) -> str:
-    """Return a mint's reply without a byte order mark: no `Reply` is made of it, which would have none."""
-    return minted.text.removeprefix("\ufeff")
+    """Return a mint's reply, in the encoding of JSON whatever its header says, and without a byte order mark."""
+    return minted.content.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
 
 
 def _has_errors(minted: httpx.Response) -> bool:

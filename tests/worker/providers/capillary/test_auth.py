@@ -7,6 +7,7 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -104,6 +105,18 @@ def test_token_is_kept() -> None:
     assert json.loads(server.asked[0].body) == {"key": "key-1", "secret": "throw-away-secret"}
     assert "authorization" not in server.asked[0].headers
     assert [Reply(200, "")] * 3 == replies
+
+
+def test_a_mint_that_names_another_encoding() -> None:
+    """JSON is UTF-8, whatever a header says (RFC 8259): the call went unread, and that counted against the change."""
+    minted = minting()
+
+    def answer(asked: Asked) -> ServerAnswer:
+        found = minted(asked)
+        return replace(found, headers={"Content-Type": "application/json; charset=utf-16"})
+
+    with serving(answer) as server:
+        assert sent(server, **OAUTH) == [Reply(200, "")]
 
 
 def test_other_header() -> None:
