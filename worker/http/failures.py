@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-import httpx
-
 from consent.outcome import Retry, Unavailable
 from worker.providers.contract import Answer, Request
 
@@ -44,8 +42,6 @@ _REASONS = {
 NOTHING_SENT = frozenset(kind.value for kind in (Failure.UNREACHABLE, Failure.TLS, Failure.PROXY, Failure.NO_TOKEN))
 """The codes of calls that never reached the provider: they cannot be about any customer."""
 
-_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
@@ -63,11 +59,13 @@ def no_reply(kind: Failure) -> NoReply:
 
 def why(error: Exception) -> NoReply:
     """Say what an exception of the HTTP client means."""
+    import httpx  # noqa: PLC0415 - who raised one has loaded it; `status`, which explains codes, need not
+
     if isinstance(error, httpx.ConnectError) and any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
         return no_reply(Failure.TLS)
     if isinstance(error, httpx.ProxyError):
         return no_reply(Failure.PROXY)
-    if isinstance(error, _NOTHING_SENT):
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
         return no_reply(Failure.UNREACHABLE)
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):
         return no_reply(Failure.TIMED_OUT)
