@@ -185,8 +185,9 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
         gc.enable()
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep a part of the tests: PROOF_PART=2/3 is the second third, and the parts together are all.
+    """Keep a part of the tests that were asked for: PROOF_PART=2/3 is the second third, and the parts are all of them.
 
     Of several processes the first begins with what waits by the clock, while the others need the processors.
     """

@@ -141,14 +141,14 @@ def _after(minutes: int) -> int:
     return moment(minutes) - 1
 
 
-@pytest.mark.takes(30)
+@pytest.mark.takes(25)
+@pytest.mark.parametrize("reassert", Reassert)
 @settings(
-    max_examples=examples(200, share=12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(67, share=13), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(history=st.lists(steps, min_size=5, max_size=14), reassert=st.sampled_from(Reassert), at_once=st.integers(1, 4))
+@given(history=st.lists(steps, min_size=5, max_size=14), at_once=st.integers(1, 4))
 @example(
     history=[("import", [OUT]), ("claim", []), ("claim", []), ("settle", []), ("settle late", [])],
-    reassert=Reassert.FRESH,
     at_once=4,
 )
 @example(
@@ -158,7 +158,6 @@ def _after(minutes: int) -> int:
         ("settle", []),
         ("import", [OUT._replace(minute=9), OUT._replace(minute=12, own_time=False)]),
     ],
-    reassert=Reassert.FRESH,
     at_once=4,
 )
 def test_sql_decides_as_the_rule_does(

@@ -82,6 +82,7 @@ def kill_once_it_has_recorded(shop: Company, path: Path, changes: int) -> None:
     process.communicate()
 
 
+@pytest.mark.takes(15)
 @pytest.mark.proof
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_killed_import_goes_on_at_its_row(tmp_path: Path, name: str) -> None:

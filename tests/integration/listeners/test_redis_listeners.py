@@ -22,7 +22,7 @@ def shop_in(folder: Path) -> Company:
     return Company(folder, "http://127.0.0.1:1")
 
 
-@pytest.mark.takes(10)
+@pytest.mark.takes(20)
 @pytest.mark.proof
 def test_ten_kills_of_two_listeners_lose_no_event(tmp_path: Path, postgres_database: str) -> None:
     """5,000 events, 50 of them poison beside, two listeners, one of them killed ten times at random moments.

@@ -108,6 +108,7 @@ def test_a_click_reaches_the_provider_in_two_seconds(shop: Company) -> None:
         assert [one for one in family if _alive(one)] == []
 
 
+@pytest.mark.takes(35)
 @pytest.mark.fresh
 @pytest.mark.proof
 def test_any_process_may_be_killed(shop: Company) -> None:

@@ -160,6 +160,7 @@ print(result.recorded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - befo
 """
 
 
+@pytest.mark.takes(12)
 @pytest.mark.proof
 def test_rows_of_many_members_fill_no_memory(tmp_path: Path) -> None:
     """Their 204,000 changes were one transaction in 209 MB, and those of a file of 5 MB in 1.6 GB: now it is 62 MB."""

@@ -212,12 +212,13 @@ TABLES = (
 )
 
 
-@pytest.mark.takes(80)
+@pytest.mark.takes(30)
+@pytest.mark.parametrize("at_once", [1, 2, 3])
 @POSTGRESQL_IN_PROOFS
 @settings(
-    max_examples=examples(300, share=50), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(100, share=50), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(history=st.lists(steps, min_size=4, max_size=14), at_once=st.integers(1, 3))
+@given(history=st.lists(steps, min_size=4, max_size=14))
 def test_the_newest_of_what_counts_stands(
     ledger: Ledger, history: list[tuple[str, list[Statement], int]], at_once: int
 ) -> None:

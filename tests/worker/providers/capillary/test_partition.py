@@ -6,6 +6,7 @@ import json
 from itertools import chain
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,6 +67,7 @@ def calls(changes: Any) -> st.SearchStrategy[Any]:
     return st.sampled_from([request, alone, read_back(request, changes)])
 
 
+@pytest.mark.takes(20)
 @settings(max_examples=examples(600), deadline=None)
 @given(CHANGES.flatmap(calls), TEXT, STATUS, st.none() | st.floats(0, 90_000))
 def test_every_change_ends_once(request: Any, text: str, status: int, retry_after: float | None) -> None:
