@@ -104,6 +104,17 @@ def test_a_file_without_a_header_shows_none_of_its_values(tmp_path: Path) -> Non
 def test_a_broken_or_endless_header_is_refused(tmp_path: Path) -> None:
     """A quote that is never closed leaves no header to read."""
     assert "no header" in refused(tmp_path, 'user_id,"channel,action')
+    assert "line 3: this is no header" in refused(tmp_path, '\n\nuser_id,"channel,action')
+
+
+def test_a_header_may_span_lines(tmp_path: Path) -> None:
+    """A spreadsheet breaks lines in the cells of a header; the rows behind it keep their lines' numbers."""
+    ledger = MemoryLedger()
+
+    take_in(csv_of(tmp_path / "x.csv", ["7,SMS,OPTOUT", "8,PIGEON,OPTOUT"], '\n"user\n_id",channel,action'), ledger)
+
+    assert ledger.users == ["7"]
+    assert [line for line, _, _ in ledger.codes] == [5]
 
 
 def test_an_unknown_column_is_ignored_and_reported(tmp_path: Path) -> None:
