@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.company import OPTRELAY, company
 from tests.support.forked_commands.client import SERVER
+from tests.support.forked_commands.jobs import MAIN
 
 SANDBOX = [OPTRELAY, "sandbox", "--port", "0"]
 
@@ -115,6 +116,18 @@ def test_a_killed_run_takes_its_processes_along(tmp_path: Path) -> None:
     assert run.returncode == -9
     assert workers
     until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family))
+
+
+@pytest.mark.usefixtures("_either")
+def test_a_program_that_changes_a_command_is_that_command(tmp_path: Path) -> None:
+    """What it does first happens in the process that is the command then, and has its arguments."""
+    code = f"import sys\nprint(sys.argv){MAIN}['schema'])"
+    with subprocess.Popen([sys.executable, "-c", code, "-c", "more"], cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        first, rest = process.stdout.read().decode().split("\n", 1)
+
+    assert (process.returncode, first) == (0, "['-c', '-c', 'more']")
+    assert "properties" in rest
 
 
 @pytest.mark.usefixtures("_either")

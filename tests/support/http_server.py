@@ -35,6 +35,7 @@ from producers.http.tokens import Tokens
 from producers.http.unsubscribe.page import PublicPages
 from producers.parsing.row_parser import parse_context
 from tests.support.company import OPTRELAY
+from tests.support.forked_commands.jobs import MAIN
 from worker.providers import PROVIDERS
 
 KEY = "a-key-for-the-tests"
@@ -171,7 +172,7 @@ def process(folder: Path, instead: str | None = None, **settings: str) -> Iterat
     arguments = ["serve", "--port", "0", "--json"]
     command = [OPTRELAY, *arguments]
     if instead is not None:
-        command = [sys.executable, "-c", f"{instead}\nfrom console.cli import main\nmain({arguments!r})"]
+        command = [sys.executable, "-c", f"{instead}{MAIN}{arguments!r})"]
     environment: Mapping[str, str] = settings_of(folder, **settings) | {"PYTHONPATH": str(Path(__file__).parents[2])}
     log = (folder / "serve.log").open("a")
     started = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)

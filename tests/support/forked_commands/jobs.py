@@ -15,6 +15,9 @@ from typing import Any
 PROGRAMS = {"worker", "celery", "sandbox", "optrelay"}
 """What `python -m` may start here."""
 
+MAIN = "\nfrom console.cli import main\nmain("
+"""How a program ends that changes something in a command of the product and then is that command: it is known too."""
+
 FREE = {"HOME", "PATH", "PYTHONPATH", "TMPDIR", "COLUMNS", "LINES", "NO_COLOR", "TERM", "TZ", "PYTEST_CURRENT_TEST"}
 FREE |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET", "PYTHONIOENCODING", "FORCE_COLOR"}
 """Variables that are read when they are needed; a command whose others differ from the server's is started afresh."""
@@ -34,8 +37,8 @@ def is_known(command: list[str]) -> bool:
     python = Path(sys.executable)
     if command[0] == str(python.with_name("optrelay")):
         return True
-    arguments = [argument for argument in command[1:] if argument != "-P"]
-    return command[0] == str(python) and arguments[:1] == ["-m"] and arguments[1:2] != [] and arguments[1] in PROGRAMS
+    option, what, *_ = [*(argument for argument in command[1:] if argument != "-P"), "", ""]
+    return command[0] == str(python) and ((option == "-m" and what in PROGRAMS) or (option == "-c" and MAIN in what))
 
 
 def is_free(name: str) -> bool:

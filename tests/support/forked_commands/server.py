@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from importlib import import_module
+from itertools import dropwhile
 from pathlib import Path
 from pkgutil import walk_packages
 from tempfile import TemporaryDirectory
@@ -25,7 +26,7 @@ import typer.main
 import console.cli
 from consent.ledger.ledger import Ledger
 from consent.ledger.maintenance import Maintenance
-from tests.support.forked_commands.jobs import Job, fork_exec, job_of, prctl, python_path, receive, send
+from tests.support.forked_commands.jobs import MAIN, Job, fork_exec, job_of, prctl, python_path, receive, send
 from tests.support.ledgers import change_of, deliver, imported
 from tests.support.new_ledgers.quicker import copied, share_statements, wait_for_no_disk
 
@@ -188,14 +189,16 @@ def _run(job: Job) -> object:
     script = program != sys.executable
     if not script and arguments[0] != "-P":
         sys.path.insert(0, job["folder"])
-    module, *more = [argument for argument in arguments if argument not in ("-P", "-m")]
-    sys.argv[:] = job["command"] if script else [module, *more]
+    what, *more = [*dropwhile(("-P", "-m", "-c").__contains__, arguments)] or [""]
+    sys.argv[:] = job["command"] if script else ["-c" if MAIN in what else what, *more]
     try:
         if script:
             sys.path.insert(0, str(Path(program).parent))
             runpy.run_path(program, run_name="__main__")
+        elif MAIN in what:
+            exec(what, {"__name__": "__main__"})
         else:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         return end.code
     except Exception:  # noqa: BLE001 - as Python shows what it cannot handle
