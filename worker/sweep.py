@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import redis
 import structlog
 
-from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP
+from consent.broker.message import CUSTOMERS_A_WAKE_UP
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable, LedgerOutdated, OptrelayError
 from consent.imports import PublishProgress

@@ -21,6 +21,9 @@ _DELIVER_TASKS = {DELIVER_TASK, "optrelay.stroke"}
 WAKE_UP_SECONDS = 300
 """A wake-up that no worker took for this long is dropped: the sweep will have sent others."""
 
+CUSTOMERS_A_WAKE_UP = 200
+"""Customers for which one more delivery is worth its while: one that takes more at once still leaves some to others."""
+
 _MOST_NAME = 512  # characters of a connection's or a bucket's name
 
 

@@ -20,8 +20,6 @@ from consent.errors import BrokerUnavailable
 
 QUEUE_PREFIX = "optrelay.wake."
 KEY_PREFIX = "optrelay:"
-CUSTOMERS_A_WAKE_UP = 200
-"""Customers for which one more delivery is worth its while: one that takes more at once still leaves some to others."""
 
 _LOOKED_AT = 10_000
 """Wake-ups that are counted at most: a connection has `max_batches` of them for each of its buckets."""

@@ -55,11 +55,19 @@ def test_what_looks_at_the_ledger_loads_nothing_that_receives_or_delivers(argume
     assert run(tmp_path, arguments, (*SERVERS, *DELIVERY, *OTHERS, "alembic", "httpx", "psycopg")) == "0"
 
 
-@pytest.mark.parametrize("arguments", [["run"], ["import", "rows.csv"], ["run", "--dry-run", "rows.csv"], ["doctor"]])
+@pytest.mark.parametrize("arguments", [["import", "rows.csv"], ["run", "--dry-run", "rows.csv"]], ids=" ".join)
+def test_recording_without_a_broker_loads_nothing_that_delivers(arguments: list[str], tmp_path: Path) -> None:
+    """Where no broker is configured, what records changes needs the ledger and its own reading of files."""
+    write(tmp_path, "rows.csv", "387006417,EMAIL,BULK,OPTOUT,2026-11-20T08:30:00Z")
+
+    assert run(tmp_path, arguments, (*SERVERS, *DELIVERY, "httpx", "prometheus_client", "psycopg")) == "0"
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["doctor"]], ids=" ".join)
 def test_what_only_sends_wake_ups_loads_no_celery(arguments: list[str], tmp_path: Path) -> None:
     """Celery is for the worker, which takes them: what records changes, and waits, is ready sooner without it."""
     run(tmp_path, ["migrate"], ())
-    write(tmp_path, "rows.csv", "387006417,EMAIL,BULK,OPTOUT,2026-11-20T08:30:00Z")
+
     ended, *loaded = run(tmp_path, arguments, (*SERVERS, "celery", "kombu", "psycopg", "prometheus_client")).split()
 
     assert (ended in {"0", "1"}, loaded) == (True, [])

@@ -74,8 +74,6 @@ def run(  # noqa: PLR0913 - one argument for each option
     """
     from console.commands.run.import_files import CommandContext, record_and_deliver
     from console.commands.run.input_files import InputFiles
-    from console.commands.telemetry.notices import begin_heartbeat, tell_at_end
-    from console.local.delivery import LocalDelivery
     from console.settings_check import configured
 
     mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end, allow_domains)
@@ -88,6 +86,9 @@ def run(  # noqa: PLR0913 - one argument for each option
     seconds = parse_duration(patience, "--patience")
     if dry_run:
         raise typer.Exit(_forecast(context, asked))
+    from console.commands.telemetry.notices import begin_heartbeat, tell_at_end
+    from console.local.delivery import LocalDelivery
+
     begin_heartbeat(context.settings)
     with _metrics_into(metrics_file, context.settings), LocalDelivery(workers or os.cpu_count() or 1, seconds) as own:
         code = record_and_deliver(context, asked, own)
@@ -138,7 +139,6 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     """
     from console.commands.run.import_files import CommandContext, record_and_deliver, record_only
     from console.commands.run.input_files import InputFiles
-    from console.local.delivery import RemoteDelivery
     from console.settings_check import configured
 
     mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end, allow_domains)
@@ -152,6 +152,8 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     if dry_run:
         raise typer.Exit(_forecast(context, asked))
     if wait:
+        from console.local.delivery import RemoteDelivery
+
         raise typer.Exit(int(record_and_deliver(context, asked, RemoteDelivery(seconds), wake=True)))
     raise typer.Exit(int(record_only(context, asked)))
 

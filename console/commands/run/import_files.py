@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP, WakeUps
+from consent.broker.message import CUSTOMERS_A_WAKE_UP
 from consent.change import Bucket
 from consent.errors import STAYS, BrokerUnavailable, ConfigurationError, ImportUnderWay, UnusableInput
 from consent.files import path_text, user_name
@@ -28,7 +28,6 @@ from console.commands.run.input_files import (
 )
 from console.exit_codes import ExitCode, RunResult, is_held
 from console.ledger_access import reading_ledger, writing_ledger
-from console.local.monitor import Snapshot
 from console.local.run_lease import who_delivers
 from console.ui.bottleneck import LimitsOverTime
 from console.ui.decisions import show_undo
@@ -39,6 +38,9 @@ from console.ui.text import counted
 from producers.files.file import PreparedFile
 from producers.ingest_file import ImportResult, ingest_file, source_of
 from producers.watch.finished import DONE, HELD, move_failed, move_into
+
+if TYPE_CHECKING:
+    from console.local.monitor import Snapshot
 
 
 class Delivery(Protocol):
@@ -269,8 +271,10 @@ def wake_workers(context: CommandContext, ledger: Ledger) -> None:
     if not context.settings.broker_url:
         context.screen.note(who_delivers(ledger))
         return
+    from consent.broker.wakeups import WakeUps  # noqa: PLC0415 - without a broker its library need not be loaded
+
     try:
-        with _wakeups(context.settings.broker_url) as wakeups:
+        with closing(WakeUps(context.settings.broker_url)) as wakeups:
             asked = {name: wakeups.waiting_by_bucket(name) for name in {bucket.connection for bucket in waiting}}
             for bucket in waiting:
                 # No more than are useful: with many buckets, each import would add wake-ups for all of them.
@@ -285,12 +289,3 @@ def _useful_wake_ups(settings: Settings, ledger: Ledger, bucket: Bucket) -> int:
     most = settings.connection(bucket.connection).max_batches
     size = min(settings.batch_customers, CUSTOMERS_A_WAKE_UP)
     return min(most, -(-ledger.queue.due(bucket, most * size) // size))
-
-
-@contextmanager
-def _wakeups(url: str) -> Iterator[WakeUps]:
-    wakeups = WakeUps(url)
-    try:
-        yield wakeups
-    finally:
-        wakeups.close()
