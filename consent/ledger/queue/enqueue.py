@@ -32,11 +32,9 @@ from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import (
     UpdateEach,
     Upsert,
-    among,
     among_given,
     bulk,
     plain_rows,
-    portions,
 )
 from consent.ledger.queue.in_doubt import mark_in_doubt
 from consent.ledger.queue.tasks import IN_DOUBT, CustomerTask, Settlement
@@ -162,8 +160,8 @@ def promote(tx: Connection, bucket: Bucket, now: int, in_doubt_until: int) -> No
     if lost:
         mark_in_doubt(tx, lost, in_doubt_until)
     left_alone = set(lost)
-    for some in portions([whose for whose, _ in ripe if whose not in left_alone]):
-        tx.execute(_ENQUEUE, {"numbers": some})
+    if due := [whose for whose, _ in ripe if whose not in left_alone]:
+        tx.execute(_ENQUEUE, {"numbers": due})
 
 
 _PROMOTED_AT_ONCE = 2_000
@@ -181,9 +179,8 @@ _ENQUEUE = update(customer_tasks).where(_GIVEN).values(waiting=1, lease_token=No
 def return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: set[int], now: int) -> None:
     """Give back the leases: a task with nothing left is done, one with a fresh change is due, others wait."""
     left = left_of(tx, [one.task.target_id for one in settlements], settled)
-    done = [one.task.target_id for one in settlements if one.task.target_id not in left]
-    for some in portions(done):
-        tx.execute(_DONE, {"numbers": some})
+    if done := [one.task.target_id for one in settlements if one.task.target_id not in left]:
+        tx.execute(_DONE, {"numbers": done})
     given_back = [_given_back(one, left[one.task.target_id], now) for one in settlements if one.task.target_id in left]
     bulk(tx).update_each(_GIVE_BACK, given_back)
 
@@ -223,9 +220,11 @@ def hold_what_is_withheld(tx: Connection, tasks: Sequence[CustomerTask], sent: S
 
 def hold(tx: Connection, numbers: Sequence[int]) -> None:
     """Keep these tasks, whose rows must be locked, from being claimed until a fuse is reset or a pause ends."""
-    for some in portions(numbers):
-        aside = update(customer_tasks).where(among(customer_tasks.c.target_id, some))
-        tx.execute(aside.values(waiting=2, lease_token=None))
+    if numbers:
+        tx.execute(_HOLD, {"numbers": numbers})
+
+
+_HOLD = update(customer_tasks).where(_GIVEN).values(waiting=2, lease_token=None)
 
 
 _Left = tuple[int, int, int, str]
@@ -234,15 +233,10 @@ _Left = tuple[int, int, int, str]
 
 def left_of(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[int, list[_Left]]:
     """Return what is still to be delivered to these targets, and how urgent it is; mostly that is nothing."""
-    found = [
-        number
-        for some in portions(numbers)
-        for (number,) in plain_rows(tx.execute(_NEWEST, {"numbers": some}))
-        if number not in settled
-    ]
     left: dict[int, list[_Left]] = defaultdict(list)
-    for some in portions(found):
-        for whose, *change in plain_rows(tx.execute(_PENDING, {"numbers": some})):
+    newest = plain_rows(tx.execute(_NEWEST, {"numbers": numbers})) if numbers else ()
+    if found := [number for (number,) in newest if number not in settled]:
+        for whose, *change in plain_rows(tx.execute(_PENDING, {"numbers": found})):
             left[whose].append((change[0], change[1], change[2], change[3]))
     return left
 

@@ -159,9 +159,8 @@ def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], connectio
 def _close(tx: Connection, settled: Mapping[State, Sequence[int]], connection: str, now: int) -> None:
     """Settle those that are pending, and note which these were: newer changes may have superseded others meanwhile."""
     for state, ids in settled.items():
-        for some in portions(ids):
-            facts = {"numbers": some, "became": state.value, "now": now}
-            rows = plain_rows(tx.execute(_CLOSE, facts))
+        if ids:
+            rows = plain_rows(tx.execute(_CLOSE, {"numbers": ids, "became": state.value, "now": now}))
             note_state(tx, state, [number for number, *_ in rows], now)
             note_settled(tx, connection, [timed for _, *timed in rows], now)
 
