@@ -77,7 +77,7 @@ def deliveries(worker_context: WorkerContext, until: Callable[[], bool], seconds
     while not until():
         assert time.monotonic() < end, "it never came to hold"
         if not worker_context.delivery(BUCKET).run():
-            time.sleep(0.02)
+            time.sleep(0.05)  # each turn asks the ledger several times
 
 
 def counts(worker_context: WorkerContext, import_id: str) -> dict[str, int]:

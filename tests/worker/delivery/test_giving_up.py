@@ -255,7 +255,7 @@ class Delivering:
     def _go_on(self, deliver) -> None:
         while not self.over.is_set():
             if not deliver():
-                time.sleep(0.02)
+                time.sleep(0.05)
 
     def __enter__(self) -> None:
         for thread in self.threads:
@@ -271,4 +271,4 @@ def _until(holds, seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
-        time.sleep(0.01)
+        time.sleep(0.03)

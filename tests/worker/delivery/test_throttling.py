@@ -62,7 +62,7 @@ def test_an_account_whose_limit_others_use_up_makes_no_dead_letters(tmp_path: Pa
         until = time.monotonic() + 12
         while time.monotonic() < until and not settled(parts, import_id)():
             if not parts.delivery(BUCKET).run():
-                time.sleep(0.02)
+                time.sleep(0.05)
 
         assert [letter.code for letter in parts.ledger.dead_letters.find(DeadLetterFilter())] == []
         assert counts(parts, import_id)["applied"] > 8
