@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import redis
 
@@ -25,7 +28,6 @@ from worker.delivery.breaker import may_call
 from worker.delivery.bucket_context import BucketContext, process_cap
 from worker.delivery.concurrency import PREPARING, ConcurrencyLimit
 from worker.delivery.deliver import LONGEST_SECONDS, LONGEST_WINDOWS, PATIENCE_SECONDS, Delivery
-from worker.delivery.loop import LoopThread, process_loop
 from worker.delivery.observations import Observations, RecentCustomers
 from worker.delivery.retry import RetryPolicy
 from worker.delivery.traces import DeliveryTrace
@@ -34,6 +36,7 @@ from worker.providers import provider_of
 from worker.ratelimit.fairness import FairSharing, ProcessShare
 from worker.ratelimit.limiter import RateLimiter
 
+T = TypeVar("T")
 _LEASE_SPARE_SECONDS = 3.0
 _LEAST_TIME_LIMIT = 180.0
 _SPARE_SECONDS = 20.0
@@ -76,7 +79,7 @@ class WorkerContext:
         return Delivery(
             ledger=self.ledger,
             context=self.bucket_context(bucket),
-            loop=self.loop,
+            loop=self.loop.loop,
             policy=RetryPolicy(
                 self.settings.max_attempts, self.settings.backoff_seconds, self.settings.backoff_ceiling
             ),
@@ -219,3 +222,46 @@ async def _sender(connection: ConnectionSettings, name: str) -> Sender:
 
 async def _cap(rate_limiter: RateLimiter):  # type: ignore[no-untyped-def]  # noqa: ANN202
     return process_cap(rate_limiter.rate)
+
+
+class LoopThread:
+    """An event loop that runs in the background until it is closed: one for each worker process, made after the fork.
+
+    The only arrangement of asyncio under Celery that keeps connections, works under prefork and threads and can be
+    cancelled: asyncio.run for each task opens a connection for each request, a loop kept in a global breaks under
+    threads. anyio's blocking portal was tried in its place: it cancels again at each `await`, so that a delivery which
+    is cancelled could not wait until its own calls have ended and told what became of them.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="optrelay-loop", daemon=True)
+        self._thread.start()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a coroutine on the loop; the future may be cancelled, which cancels the coroutine."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine on the loop and wait for what it returns."""
+        return self.start(work).result(timeout)
+
+    def close(self) -> None:
+        """Stop the loop and wait for its thread."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout=5)
+        if not self._thread.is_alive():
+            self.loop.close()
+
+
+_lock = threading.Lock()
+_current: tuple[int, LoopThread] | None = None
+
+
+def process_loop() -> LoopThread:
+    """Return the loop of the process that asks; a child of a fork gets its own."""
+    global _current  # noqa: PLW0603 - one for each process is the point
+    with _lock:
+        if _current is None or _current[0] != os.getpid():
+            _current = (os.getpid(), LoopThread())
+        return _current[1]

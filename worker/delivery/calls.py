@@ -16,7 +16,7 @@ from consent.outcome import Healthy, Retry, Throttled, Unavailable
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.fuse_check import FuseCheck
 from worker.delivery.observations import INTERRUPTED, Call, Observations, TaskResult, note_call
-from worker.delivery.permits import NoPermit, Permit, Permits
+from worker.delivery.permits import Backlog, NoPermit, Permit, Permits
 from worker.delivery.retry import Retries
 from worker.delivery.throttling import Throttling
 from worker.delivery.traces import DeliveryTrace
@@ -58,32 +58,30 @@ class ConcurrentCalls:
     report: Callable[[TaskResult], None]
     trace: DeliveryTrace | None = None
     ended: threading.Event = field(default_factory=threading.Event)
-    _waiting: deque[tuple[Series, ClaimedBatch]] = field(default_factory=deque)
+    _backlog: Backlog[tuple[Series, ClaimedBatch]] = field(default_factory=Backlog)
     _running: int = 0
-    _without_permit: int = 0
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
     _asks: bool = False
     _closed: bool = False
 
     @property
     def left(self) -> int:
         """How many series have no permit yet; may be asked from any thread."""
-        return len(self._waiting) + self._without_permit
+        return self._backlog.left
 
     @property
     def is_busy(self) -> bool:
         """Whether anything waits or is under way; may be asked from any thread."""
-        return bool(self._waiting or self._running)
+        return bool(self._backlog.waiting or self._running)
 
     async def run(self) -> None:
         """Send every series of every batch, side by side; report each task as soon as its series has ended."""
         limit = self.context.concurrency
         try:
             async with self.permits, asyncio.TaskGroup() as group:
-                while self._waiting or not self._closed:
-                    self._news.clear()
+                while self._backlog.waiting or not self._closed:
+                    self._backlog.news.clear()
                     if not self._may_begin():
-                        await self._news.wait()
+                        await self._backlog.news.wait()
                         continue
                     self._asks = True
                     await limit.acquire()
@@ -92,33 +90,27 @@ class ConcurrentCalls:
                         limit.release()
                         continue
                     self._running += 1
-                    lane = group.create_task(self._use_place(*self._next_series()))
+                    lane = group.create_task(self._use_place(*self._backlog.begin()))
                     lane.add_done_callback(self._leave_place)
         finally:
             self.ended.set()
 
-    def add(self, batch: ClaimedBatch) -> None:
-        """Take in more to deliver; to be called inside the event loop."""
-        plan = batch.plan
-        planned = {task.target_id for series in plan.series for request in series for task in request.tasks}
-        for task in batch.tasks:
-            if task.target_id not in planned:
-                self._report(TaskResult.of(task, plan))
-        self.permits.add(batch.permits)
-        self._waiting.extend((series, batch) for series in plan.series)
-        self._news.set()
-
-    def close(self) -> None:
-        """End once everything has been sent; to be called inside the event loop."""
-        self._closed = True
-        self._news.set()
+    def add(self, batch: ClaimedBatch | None) -> None:
+        """Take in more to deliver, to be called inside the event loop; None: what has been added is all."""
+        if batch is None:
+            self._closed = True
+        else:
+            plan = batch.plan
+            planned = {task.target_id for series in plan.series for request in series for task in request.tasks}
+            for task in batch.tasks:
+                if task.target_id not in planned:
+                    self._report(_decided(task, plan))
+            self.permits.add(batch.permits)
+            self._backlog.waiting.extend((series, batch) for series in plan.series)
+        self._backlog.news.set()
 
     def _may_begin(self) -> bool:
-        return bool(self._waiting) and self._without_permit < self.context.concurrency.preparing
-
-    def _next_series(self) -> tuple[Series, ClaimedBatch]:
-        self._without_permit += 1
-        return self._waiting.popleft()
+        return bool(self._backlog.waiting) and self._backlog.without_permit < self.context.concurrency.preparing
 
     async def _use_place(self, series: Series, batch: ClaimedBatch) -> None:
         """Send a series, and then further ones in its place: to begin each anew would wake the event loop twice.
@@ -129,29 +121,29 @@ class ConcurrentCalls:
             while await self._send_series(series, batch):
                 if not (self._may_begin() and self.context.concurrency.may_keep(asks=self._asks)):
                     return
-                series, batch = self._next_series()
+                series, batch = self._backlog.begin()
         finally:
             self._running -= 1  # at once: a call that ends in the same moment may have to look for a witness
 
     def _leave_place(self, _: object) -> None:
         """Give a place back once its task is over: one that is cancelled before it has begun runs no `finally`."""
         self.context.concurrency.release()
-        self._news.set()
+        self._backlog.news.set()
 
     async def _send_series(self, series: Series, batch: ClaimedBatch) -> bool:
         """Send the requests of a series one after the other; return whether any call was made."""
-        found = {task.target_id: TaskResult.of(task, batch.plan) for request in series for task in request.tasks}
+        found = {task.target_id: _decided(task, batch.plan) for request in series for task in request.tasks}
         requests = deque(series)
         try:
             if self.fuses.holds(series[0]):
-                self._has_permit()
+                self._backlog.note_permit()
                 return False
             while requests and (answer := await self._send(requests[0], found, batch.deadline)) is not None:
                 requests.popleft()
                 if any(one.in_doubt or one.suspicion is not None for one in found.values()):
                     break  # it may still be at it, or refuse this customer: nothing more for these targets now
                 requests.extendleft(reversed(answer.further))
-                self._without_permit += bool(requests)
+                self._backlog.without_permit += bool(requests)
             if suspects := [one for one in found.values() if one.lacks_witness]:
                 await self._look_for_a_witness(suspects[0], batch.deadline)
             return any(one.attempts for one in found.values())
@@ -165,20 +157,11 @@ class ConcurrentCalls:
 
     async def _send(self, request: Request, found: dict[int, TaskResult], deadline: float) -> Answer | None:
         """Make one call at its moment, on an open connection; return None if its moment does not come."""
-        with Permit(self.permits, deadline, self._has_permit) as permit:
+        with Permit(self.permits, deadline, self._backlog) as permit:
             async with self.context.sender.preconnected():
-                if not await permit.take(self._to_make):
+                if not await permit.take():
                     return None
                 return await self._call(request, found, permit)
-
-    def _to_make(self) -> int:
-        return max(1, self.left)
-
-    def _has_permit(self) -> None:
-        """Let the next series wait for its permit."""
-        self._without_permit -= 1
-        if self._waiting:
-            self._news.set()
 
     async def _call(self, request: Request, found: dict[int, TaskResult], permit: Permit) -> Answer | None:
         at, limit, failed = self.clock(), self.context.concurrency, False
@@ -212,7 +195,7 @@ class ConcurrentCalls:
 
     async def _look_for_a_witness(self, one: TaskResult, deadline: float) -> None:
         """Where only this customer is left, read something harmless, to see whether the provider works."""
-        if self._waiting or self._running > 1:
+        if self._backlog.waiting or self._running > 1:
             return
         if self.observations.served_since(one.called_at, but=one.task.target_id):
             return
@@ -274,6 +257,12 @@ _PASSED_ON = {502, 504, 520, 524}
 
 520 and 524 are Cloudflare's: developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors.
 """
+
+
+def _decided(task: CustomerTask, plan: Plan) -> TaskResult:
+    """Return what is decided about a task before any call."""
+    found = plan.outcomes
+    return TaskResult(task, {one.id: found[one.id] for one in task.changes if one.id in found} if found else {})
 
 
 def _is_passed_on(reply: Reply | NoReply | None) -> bool:

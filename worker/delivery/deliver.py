@@ -6,6 +6,7 @@ customer task soon after its calls have ended: so it does not wait for its slowe
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import random
 import secrets
@@ -27,7 +28,6 @@ from worker.delivery import breaker
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.calls import ClaimedBatch, ConcurrentCalls
 from worker.delivery.fuse_check import FuseCheck
-from worker.delivery.loop import LoopThread
 from worker.delivery.observations import Observations, TaskResult
 from worker.delivery.permits import Permits
 from worker.delivery.retry import DOUBT, Retries, RetryPolicy
@@ -65,7 +65,7 @@ class Delivery:
 
     ledger: Ledger
     context: BucketContext
-    loop: LoopThread
+    loop: asyncio.AbstractEventLoop
     policy: RetryPolicy
     lease_seconds: float
     most: int
@@ -169,7 +169,7 @@ class Delivery:
             *(self.context, self._permits, self.observations, self._retries, self._throttling, self._fuses),
             *(self.ledger.now, self._done.put, self.trace),
         )
-        work = self.loop.start(calls.run())
+        work = asyncio.run_coroutine_threadsafe(calls.run(), self.loop)
         try:
             self._fuses.read_harmless(calls.reads_well)
             self._hand_over(calls, batch)
@@ -183,10 +183,7 @@ class Delivery:
 
     def _hand_over(self, delivery: ConcurrentCalls, batch: ClaimedBatch | None) -> None:
         """Let a batch be delivered; None says that there will be no further one."""
-        if batch is None:
-            self.loop.loop.call_soon_threadsafe(delivery.close)
-        else:
-            self.loop.loop.call_soon_threadsafe(delivery.add, batch)
+        self.loop.call_soon_threadsafe(delivery.add, batch)
 
     def _attend(self, work: Future[None], calls: ConcurrentCalls) -> None:
         """Settle in groups and claim more while calls go on."""
@@ -235,7 +232,7 @@ class Delivery:
         except LedgerUnavailable as error:
             _log.warning("delivery.no_more", bucket=str(self.context.bucket), reason=str(error))
             return False
-        self.loop.loop.call_soon_threadsafe(self.observations.begin_window)
+        self.loop.call_soon_threadsafe(self.observations.begin_window)
         return not self._has_to_end()
 
     def _conclude(self) -> None:

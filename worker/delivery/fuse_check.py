@@ -10,6 +10,7 @@ at the customer who was served last, or at one who drew the failure, and goes on
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import Future, wait
@@ -26,7 +27,6 @@ from consent.ledger.review.fuse_counts import FuseCounter
 from consent.ledger.review.fuses import HarmlessRead
 from consent.outcome import Applied, PermanentFailure, Unchanged
 from worker.delivery.bucket_context import BucketContext
-from worker.delivery.loop import LoopThread
 from worker.delivery.observations import TaskResult
 from worker.providers.contract import Request
 
@@ -45,7 +45,7 @@ class FuseCheck:
 
     ledger: Ledger
     context: BucketContext
-    loop: LoopThread
+    loop: asyncio.AbstractEventLoop
     suspects: frozenset[str] = frozenset()
     held: frozenset[int] = frozenset()
     _alike: dict[str, tuple[str, set[int]]] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class FuseCheck:
         request = None if customer is None else self.context.provider.witness(customer, self.context.settings)
         if request is not None:
             until = time.monotonic() + self.context.settings.timeout
-            self._read = asked, self.loop.start(read(request, until))
+            self._read = asked, asyncio.run_coroutine_threadsafe(read(request, until), self.loop)
 
     def _note_read(self) -> None:
         if self._read is None or not self._read[1].done():

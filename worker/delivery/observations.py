@@ -21,7 +21,7 @@ from consent.outcome import (
     Unchanged,
 )
 from worker.http.failures import NOTHING_SENT, Failure
-from worker.providers.contract import Answer, Plan, Request
+from worker.providers.contract import Answer, Request
 
 FAILURES_TO_OPEN = 5
 """Failed calls in a row, with no customer served between them, that open the breaker."""
@@ -107,12 +107,6 @@ class TaskResult:
     def called_at(self) -> int:
         """When the last call for its changes began (microseconds), 0 if there was none."""
         return max((one.at for one in self.attempts if one.purpose != WITNESS), default=0)
-
-    @classmethod
-    def of(cls, task: CustomerTask, plan: Plan) -> TaskResult:
-        """Return what is decided about a task before any call."""
-        decided = plan.outcomes
-        return cls(task, {one.id: decided[one.id] for one in task.changes if one.id in decided} if decided else {})
 
 
 @dataclass(frozen=True, slots=True)

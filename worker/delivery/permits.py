@@ -8,12 +8,14 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Generic, Self, TypeVar
 
 from consent.errors import LedgerOutdated
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.concurrency import PREPARING
 from worker.ratelimit.limiter import FEW, Reservation
+
+T = TypeVar("T")
 
 TURN = 4.0
 """How many times longer a turn is than permits may be late: who makes 8 calls where 10 are due loses none."""
@@ -148,29 +150,55 @@ class Permits:
 
 
 @dataclass(slots=True)
+class Backlog(Generic[T]):
+    """What a delivery has yet to send: what waits to be begun, and how many have begun and have no permit yet.
+
+    `news` is set once another one may begin.
+    """
+
+    waiting: deque[T] = field(default_factory=deque)
+    without_permit: int = 0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def left(self) -> int:
+        """How many calls have no permit yet; may be asked from any thread."""
+        return len(self.waiting) + self.without_permit
+
+    def begin(self) -> T:
+        """Return the next one, which has no permit yet."""
+        self.without_permit += 1
+        return self.waiting.popleft()
+
+    def note_permit(self) -> None:
+        """Let another one wait for its permit: one of those that have begun has a permit, or will have none."""
+        self.without_permit -= 1
+        if self.waiting:
+            self.news.set()
+
+
+@dataclass(slots=True)
 class Permit:
     """The permits of one call, a context from its preparation on: one for the call itself, one for all else it sends.
 
     The first one is given up if it was not used in time: it may have waited for a token that another call fetches.
-    `has_permit` is called once, as soon as another call may wait for a permit. What comes without it, such as a
-    harmless read, is none of the few that may hold one, and waits for no other.
+    `backlog` is told once, as soon as another call may wait for a permit. What comes without a backlog, such as a
+    harmless read, is none of the few that may hold a permit, and waits for no other.
     """
 
     permits: Permits
     deadline: float
-    has_permit: Callable[[], None] | None = None
+    backlog: Backlog[Any] | None = None
     _until: float = 0.0
     _holds: bool = False
 
-    async def take(self, left: Callable[[], int] = lambda: 1) -> bool:
-        """Wait until few enough others hold a permit, and for the first one; return whether there is one.
-
-        `left` says how many calls are to be made, this one included.
-        """
-        if self.has_permit is not None:
+    async def take(self) -> bool:
+        """Wait until few enough others hold a permit, and for the first one; return whether there is one."""
+        left = 1
+        if self.backlog is not None:
             await self.permits.preparing.acquire()
-            self._holds = True
-        until = await self.permits.take(self.deadline, left())
+            self._holds, left = True, max(1, self.backlog.left)
+        until = await self.permits.take(self.deadline, left)
         self._wait_no_more()
         self._until = until or 0.0
         return until is not None
@@ -194,9 +222,9 @@ class Permit:
         self._hold_no_more()
 
     def _wait_no_more(self) -> None:
-        if self.has_permit is not None:
-            has_permit, self.has_permit = self.has_permit, None
-            has_permit()
+        if self.backlog is not None:
+            backlog, self.backlog = self.backlog, None
+            backlog.note_permit()
 
     def _hold_no_more(self) -> None:
         if self._holds:

@@ -51,20 +51,17 @@ class RedisClock:
     offset: Offset | None = None
     _read_again: float = 0.0
 
-    def learn(self, clock: float, asked: float, answered: float, enough: float) -> float:
+    def learn(self, clock: float, asked: float, answered: float, enough: float) -> tuple[float, float]:
         """Take in a reply that shows Redis' clock; return when it stood there, by this process's monotonic one.
 
-        If what is known is not good enough, Redis is asked some more, but not all the time.
+        The second number says by how many seconds this process may take Redis' moments too late. If that is more than
+        `enough`, Redis is asked some more, but not all the time.
         """
         self.offset = Offset.better(self.offset, clock, asked, answered)
-        if self.doubt() > enough and answered >= self._read_again:
+        if self.offset.doubt(time.monotonic()) > enough and answered >= self._read_again:
             self._read_again = answered + _READ_AGAIN_SECONDS
             self._read()
-        return clock - self.offset.seconds
-
-    def doubt(self) -> float:
-        """Return by how many seconds this process may take Redis' moments too late."""
-        return self.offset.doubt(time.monotonic()) if self.offset else 0.0
+        return clock - self.offset.seconds, self.offset.doubt(time.monotonic())
 
     def _read(self) -> None:
         with suppress(redis.RedisError):

@@ -108,6 +108,7 @@ class RateLimiter:
     _alone_from: float = 0.0
     _alone_to: float = 0.0
     _clock: RedisClock = field(init=False)
+    _doubt: float = 0.0
 
     def __post_init__(self) -> None:
         self._clock = RedisClock(self.store)
@@ -162,7 +163,7 @@ class RateLimiter:
             self.written.extend_soon(int(answer[4]), self.interval)
         if int(answer[4]):
             now = int(answer[4]) / 1e6
-            asked = self._clock.learn(now, asked - seconds, asked, _CLOCK_PART * self.slack)
+            asked, self._doubt = self._clock.learn(now, asked - seconds, asked, _CLOCK_PART * self.slack)
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
         self.processes, self._alone_from = max(self.known, processes), 0.0
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))
@@ -214,7 +215,7 @@ class RateLimiter:
 
     def _late(self) -> float:
         """Return by how many seconds permits of now may be used late: what the clock may be off is used up already."""
-        unknown = max(0.0, self._clock.doubt() - _CLOCK_PART * self.slack)
+        unknown = max(0.0, self._doubt - _CLOCK_PART * self.slack)
         return self.tolerance - min(unknown, self.tolerance / 2)
 
     def _ask(self, arguments: Sequence[str | float]) -> tuple[list[Any], float]:

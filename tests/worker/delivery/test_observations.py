@@ -16,7 +16,7 @@ from worker.delivery.observations import (
     TaskResult,
     note_call,
 )
-from worker.providers.contract import Answer, Plan, Request
+from worker.providers.contract import Answer, Request
 
 DOWN, REFUSED, WELL = Unavailable("bad gateway"), Unauthorized("403"), Healthy()
 
@@ -147,7 +147,7 @@ def test_of_a_call_in_doubt_the_part_of_each_customer_may_be_repeated(
 ) -> None:
     """One call for two customers ends in doubt; a customer who was not in it is in none."""
     tasks = [CustomerTask(n, {}, (of(10 * n), of(10 * n + 1))) for n in (1, 2, 3)]
-    found = {task.target_id: TaskResult.of(task, Plan(())) for task in tasks}
+    found = {task.target_id: TaskResult(task) for task in tasks}
     carried = tuple(task.changes[0] for task in tasks[:2])
     request = Request("POST", "/", tuple(tasks[:2]), carried)
     later = Retry(code, "no answer", counts=False)

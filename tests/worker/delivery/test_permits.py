@@ -14,10 +14,10 @@ import pytest
 from consent.connection import Rate
 from tests.support.company import company
 from tests.support.worker import BUCKET, wired
+from worker.bootstrap import LoopThread
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.concurrency import PREPARING
-from worker.delivery.loop import LoopThread
-from worker.delivery.permits import Permit, Permits
+from worker.delivery.permits import Backlog, Permit, Permits
 from worker.ratelimit.limiter import FEW, Reservation
 
 
@@ -103,14 +103,14 @@ def test_a_harmless_read_does_not_wait_for_calls_that_hold_permits(unbound: tupl
     permits = Permits(connection, lambda: False)
 
     async def story() -> bool:
-        deadline = time.monotonic() + 5
+        deadline, backlog = time.monotonic() + 5, Backlog[object]()
         async with permits:
-            holding = [Permit(permits, deadline, lambda: None) for _ in range(PREPARING)]
+            holding = [Permit(permits, deadline, backlog) for _ in range(PREPARING)]
             for one in holding:
                 assert await one.take()
             read = await asyncio.wait_for(Permit(permits, deadline).take(), 1)
             with holding[0], pytest.raises(TimeoutError):  # a further call waits
-                await asyncio.wait_for(Permit(permits, deadline, lambda: None).take(), 0.05)
+                await asyncio.wait_for(Permit(permits, deadline, backlog).take(), 0.05)
         return read
 
     assert loop.run(story(), timeout=20)

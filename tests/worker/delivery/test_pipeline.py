@@ -163,7 +163,7 @@ def test_what_may_not_be_sent_any_more_holds_no_one_up(tmp_path: Path) -> None:
         async def story() -> None:
             nonlocal round_
             calls.add(claimed(300))
-            calls.close()
+            calls.add(None)
             running = asyncio.ensure_future(calls.run())
             while not running.done():
                 round_ += 1
@@ -200,7 +200,7 @@ def test_the_last_of_calls_that_end_together_looks_for_a_witness(tmp_path: Path)
             started: list[int] = []
             context.sender = SimpleNamespace(preconnected=nullcontext, send=send)
             calls.add(claimed(2))
-            calls.close()
+            calls.add(None)
             await calls.run()
 
         parts.loop.run(story(), timeout=10)

@@ -18,7 +18,7 @@ from tests.support.providers import capillary, gupshup, infobip
 from tests.support.providers import documented_answers as documented
 from tests.support.providers.checked_delivery import Delivered, deliver
 from tests.support.providers.documented_answers import CAPILLARY, GUPSHUP, INFOBIP, Case
-from worker.delivery.loop import LoopThread
+from worker.bootstrap import LoopThread
 from worker.http.client import Sender
 from worker.providers import PROVIDERS
 from worker.providers.capillary.codes import CODES
