@@ -195,14 +195,14 @@ def opted_out(first: int, count: int) -> list[Row]:
 
 
 def test_a_wrong_account_holds_the_rest_of_its_file_and_no_other(tmp_path: Path) -> None:
-    """Five thousand customers, and Capillary knows no such account: fifty die, and those who are asked at that moment.
+    """Two thousand customers, and Capillary knows no such account: fifty die, and those who are asked at that moment.
 
     Another file of the same connection is delivered meanwhile. The account is fixed, the file resumed, and what died is
     replayed: everyone is opted out.
     """
     with company(tmp_path) as shop:
         shop.settings["CONNECTIONS__CAPILLARY__CONCURRENCY"] = str(UNDER_WAY)
-        wrong, right = opted_out(510_000_000, 5_000), opted_out(520_000_000, 40)
+        wrong, right = opted_out(510_000_000, 2_000), opted_out(520_000_000, 40)
         shop.fault(kind="error", users=["510*"], code=8011)
 
         code, both, stderr = shop.run("run", shop.write(wrong, "shops.csv"), shop.write(right, "web.csv"))
@@ -211,7 +211,7 @@ def test_a_wrong_account_holds_the_rest_of_its_file_and_no_other(tmp_path: Path)
         shops, web = both["imports"]
         assert (web["applied"], web["sealed"]) == (40, True)
         assert LIMIT <= shops["dead"] <= LIMIT + 2 * UNDER_WAY
-        assert shops["held"] == shops["pending"] == 5_000 - shops["dead"]
+        assert shops["held"] == shops["pending"] == 2_000 - shops["dead"]
         assert shops["accepted"] == shops["dead"] + shops["pending"]
         calls = shop.stats()["calls"]
 
@@ -229,7 +229,7 @@ def test_a_wrong_account_holds_the_rest_of_its_file_and_no_other(tmp_path: Path)
         assert shop.run("run")[0] == 0
 
         code, found, _ = shop.run("status", shops["import"])
-        assert (code, found["applied"]) == (0, 5_000)
+        assert (code, found["applied"]) == (0, 2_000)
         assert_balanced(found)
-        assert len(shop.held()) == 5_040
+        assert len(shop.held()) == 2_040
         assert (shop.run("held")[0], shop.run("notices")[1]) == (0, [])

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from consent.ledger.ledger import Ledger
-from tests.support.company import Company, company, fold, shuffled_rows
+from tests.support.company import OPTRELAY, Company, company, fold, process, shuffled_rows
 from tests.support.http_server import SECRET
 from tests.support.watched import put
 
@@ -75,15 +75,9 @@ def click(shop: Company, user: str) -> None:
 
 def test_the_log_says_how_long_a_file_waits(shop: Company) -> None:
     """Who puts a file into the folder sees nothing happen for a minute."""
-    process = shop.start("up", "--port", "0", "--workers", "1")
-    until((shop.folder / "drop").exists)
-    time.sleep(1)
-    process.terminate()
-
-    output = " ".join(process.communicate(timeout=60))
-
-    assert "drop, where a file is read once it has not changed for 60 s;" in output
-    assert "delivering with 1 worker process," in output
+    with process(shop, OPTRELAY, "up", "--port", "0", "--workers", "1") as started:
+        until(lambda: "delivering with 1 worker process," in started.log.read_text())
+        until(lambda: "drop, where a file is read once it has not changed for 60 s;" in started.log.read_text())
 
 
 @pytest.mark.fresh
