@@ -161,7 +161,8 @@ def _refuse_another_schema(**_: object) -> None:
 @worker_before_create_process.connect
 def _spare_what_is_loaded(**_: object) -> None:
     """Keep what is loaded out of the full garbage collection that Celery makes before it forks a process."""
-    gc.freeze()
+    if not gc.get_freeze_count():  # once: what comes later is to be collected
+        gc.freeze()
 
 
 @worker_shutting_down.connect

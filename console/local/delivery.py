@@ -78,7 +78,8 @@ class LocalDelivery:
             if name in settings.connections:
                 worker_context.check(name)
         worker_context.ledger.breakers.probe_soon()
-        monitor = Monitor(worker_context, imports, self.patience, parts.broker, parts.worker if pending else None)
+        is_needed = bool(pending or worker_context.ledger.intake.unpublished())
+        monitor = Monitor(worker_context, imports, self.patience, parts.broker, parts.worker if is_needed else None)
         while True:
             monitor.watch()
             if (snapshot := monitor.poll_through_outages()) is not None:

@@ -125,8 +125,8 @@ class Monitor:
     def _watch(self) -> None:
         if self.broker is not None:
             self.broker.ensure()
-        if self.worker is not None:
-            self.worker.ensure()
+        if self.worker is None or self.worker.ensure():
+            self.active_at = time.monotonic()  # one that was just started has not stalled
         if time.monotonic() - self.swept >= self.worker_context.settings.sweep_seconds:
             self.swept = time.monotonic()
             sweep(self.worker_context)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -55,9 +56,14 @@ class Stamp:
 
     @property
     def modified_at(self) -> int | None:
-        """When the file was written, in microseconds; None if its clock was never set, or runs far ahead."""
+        """When the file was written, in microseconds; None if its clock was never set, or runs far ahead.
+
+        Rounded as every version has done it: a file that is imported again must not be older than it was before.
+        """
         latest = time.time_ns() + FUTURE_TOLERANCE_SECONDS * 1_000_000_000
-        return self.modified_ns // 1_000 if _EARLIEST_NS <= self.modified_ns <= latest else None
+        if not _EARLIEST_NS <= self.modified_ns <= latest:
+            return None
+        return to_micros(datetime.fromtimestamp(self.modified_ns / 1e9, UTC))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,17 @@ from producers.files.rows import parse_delimiter, read_first_row
 from producers.files.sheet.rows import SheetReader, last_row
 from producers.files.sources import Manifest, SourceFile
 from producers.options import IngestOptions
-from producers.parsing.columns import MAPPING, OWN, Header, Vocabulary, lacking_columns, plain, read_header, vocabulary
+from producers.parsing.columns import (
+    MAPPING,
+    OWN,
+    Header,
+    Vocabulary,
+    lacking_columns,
+    plain,
+    read_header,
+    refuse_misspelt_time,
+    vocabulary,
+)
 from producers.parsing.row_parser import parse_context
 
 
@@ -50,11 +60,13 @@ def prepare(
     context = replace(context, given=given, or_give=", or give --effective-at")
     columns = columns or _read_columns(inspection, options, known)
     try:
-        header = read_header(columns.names, known, file.name, needs_time=given is None)
+        header = read_header(columns.names, known, file.name)
         found = _with_mapping(PreparedFile(inspection, options, columns, header, context), known)
         lacking = context.lacking(found.row_header.ours.keys())
         if all(lacking.values()):
             raise lacking_columns(lacking, found.row_header, known, file.name)
+        if given is None and "effective_at" not in header.ours:
+            refuse_misspelt_time(header, known, file.name)
     except UnusableHeader as error:
         sheet = inspection.sheet
         made = "" if options.feed or options.maps else reading_its_header(columns.names, feeds)

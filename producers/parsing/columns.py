@@ -162,11 +162,10 @@ class Header:
         return (cells[place].strip() if place is not None and place < len(cells) else "") or default
 
 
-def read_header(names: Sequence[str], known: Vocabulary, file: str, *, needs_time: bool = False) -> Header:
+def read_header(names: Sequence[str], known: Vocabulary, file: str) -> Header:
     """Find our columns among a file's; raise UnusableHeader if there are none, or one of them twice.
 
-    So it does if `effective_at` is misspelt and `needs_time`: old changes would overrule newer ones. A name that may be
-    another thing, like `effective_to`, is ignored, with a note.
+    A name that may be another thing, like `effective_to`, is ignored, with a note.
     """
     found = [(index, column) for index, name in enumerate(names) if (column := known.find(name))]
     columns = tuple((index, column) for index, column in found if column == FALLBACK_TIME or column not in OWN)
@@ -177,12 +176,11 @@ def read_header(names: Sequence[str], known: Vocabulary, file: str, *, needs_tim
     if not any(column not in OWN for _, column in columns):
         raise UnusableHeader(f"{file}: none of its columns is known. {_found(header, known)} {_remedy(header)}")
     _refuse_repeated_columns(header, file)
-    if needs_time and "effective_at" not in header.ours:
-        _refuse_misspelt_time(header, known, file)
     return header
 
 
-def _refuse_misspelt_time(header: Header, known: Vocabulary, file: str) -> None:
+def refuse_misspelt_time(header: Header, known: Vocabulary, file: str) -> None:
+    """Raise UnusableHeader if `effective_at` is there, but misspelt: old changes would overrule newer ones."""
     slips = [name for name in header.names if known.find(name) is None and _is_slip(plain(name))]
     if slips:
         raise UnusableHeader(

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from consent.errors import ConfigurationError, SourceUnavailable, UnreadableNow
 from consent.files import path_text, private_folder
+from consent.times import to_micros
 from producers.files.rejects import REJECTS_ENDING
 from producers.files.sources import Origin, SourceFile, path_of, private_copy
 from producers.watch.address import WatchAddress
@@ -110,7 +111,7 @@ class RemotePlace:
             if spool.tell() < file.size:
                 raise UnreadableNow(f"{self.shown} gave {spool.tell():,} of the {file.size:,} bytes of {file.name}")
             private_folder(self.rejects)
-            modified = None if file.modified is None else round(file.modified * 1_000_000)
+            modified = None if file.modified is None else to_micros(datetime.fromtimestamp(file.modified, UTC))
             origin = Origin(digest.hexdigest(), modified, self.rejects / f"{file.name}{REJECTS_ENDING}", None)
             yield SourceFile(path_of(spool), f"{self.shown}/{path_text(file.name)}", spooled=True, origin=origin)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -167,3 +170,28 @@ def test_a_run_waits_for_a_few_customers_of_a_connection_that_is_down(
 
     assert watched.result(watched.snapshot()) is None
     watched.worker_context.ledger.close()
+
+
+def test_a_worker_that_was_just_started_has_not_stalled(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose worker came up behind ten seconds of publishing killed it at once, and started another one."""
+    did: list[str] = []
+    starts = iter([True])
+
+    def ensure() -> bool:
+        if started := next(starts, False):
+            did.append("started")
+        return started
+
+    worker: Any = SimpleNamespace(ensure=ensure, stop=lambda _: did.append("stopped"))
+    one = running(ledger)
+    monkeypatch.setattr("console.local.monitor.sweep", lambda _: 0)
+    monkeypatch.setattr("console.local.monitor.is_busy", lambda _: False)
+    one.worker_context.wakeups = SimpleNamespace(waiting=lambda _: 1)  # type: ignore[assignment]
+    one.worker, one.active_at, one.swept = worker, time.monotonic() - 60, 0.0
+
+    one.watch()
+    one.swept = 0.0
+    one.watch()
+
+    assert did == ["started"]
+    one.worker_context.ledger.close()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from consent.errors import ConfigurationError, LedgerUnavailable
+from console.local.worker import LocalWorker
 from tests.support.command_line import Cli, settle_all, write
 
 WORKER_LOG = Path(".optrelay/worker.log")
@@ -45,3 +47,30 @@ def test_what_is_pending_besides_a_known_file_is_delivered(cli: Cli, delivered: 
 
     assert answer.code == 4
     assert WORKER_LOG.exists()
+
+
+def test_what_was_read_and_is_not_published_has_a_worker_at_once(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import that was killed before it was published: its first changes are delivered while the last are published.
+
+    A run that looked only at what is pending began to deliver once all of a million changes were published.
+    """
+    name = write(tmp_path, "rows.csv", "1001417,EMAIL,BULK,OPTOUT,2026-01-02T00:00:00Z")
+    with pytest.MonkeyPatch.context() as killed:
+        killed.setattr("consent.ledger.intake.publish.Publisher.publish", _fail)
+        cli("import", name)
+    needed = []
+
+    def watched(*given: object) -> None:
+        needed.append(given[-1])
+        raise ConfigurationError("that was all")
+
+    monkeypatch.setattr("console.local.delivery.Monitor", watched)
+    cli("run", "--workers", "1")
+
+    assert [type(one) for one in needed] == [LocalWorker]
+
+
+def _fail(*_: object) -> None:
+    raise LedgerUnavailable("the process ended")

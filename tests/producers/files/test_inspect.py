@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from consent.errors import UnreadableFile, UnstableFile
+from consent.times import to_micros
 from producers.files import inspect as surveying
 from producers.files.inspect import Inspection, inspect_file, look
 from producers.files.prepare import prepare
@@ -103,3 +106,13 @@ def test_every_reader_of_a_text_learns_that_it_is_cut_short(tmp_path: Path) -> N
     for read in (lambda text: text.read(10**6), list):
         with pytest.raises(UnreadableFile, match="cut short"), found.open() as text:
             read(text)
+
+
+@pytest.mark.parametrize("nanoseconds", [0, 499, 500, 900, 999_999_999])
+def test_the_time_of_a_file_is_what_it_was_in_every_version(nanoseconds: int, tmp_path: Path) -> None:
+    """One microsecond less, and an opt-out in a file that is imported again lost to the opt-in that it corrects."""
+    modified = 1_767_312_000_123_456_000 + nanoseconds
+    file = csv_of(tmp_path / "rows.csv", [])
+    os.utime(file.path, ns=(modified, modified))
+
+    assert inspect_file(file).modified_at == to_micros(datetime.fromtimestamp(modified / 1e9, UTC))
