@@ -72,8 +72,8 @@ def _beside_rivals(say: Say, ours: Result, rivals: list[Result]) -> Iterator[Ver
 
 def _beside_script(say: Say, ours: Result, script: Result) -> Iterator[Verdict]:
     speed = ours.rows_per_second / script.rows_per_second
-    yield say("rows/s ÷ plain script, same transport", speed, 0.6, at_least=True, disturbed=_busy(ours, script))
-    yield say("CPU per call ÷ plain script's", ours.cpu_us_per_call / script.cpu_us_per_call, 1.5)
+    yield say("rows/s ÷ plain script, same transport", speed, 0.8, at_least=True, disturbed=_busy(ours, script))
+    yield say("CPU per call ÷ plain script's", ours.cpu_us_per_call / script.cpu_us_per_call, 1.4)
 
 
 def _busy(*results: Result) -> bool:
