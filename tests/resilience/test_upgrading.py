@@ -51,7 +51,7 @@ def test_what_an_older_ledger_held_goes_on_under_its_number(empty_ledger_url: st
     assert task.address == {"user_id": "2"}
     assert [(change.slot, change.action) for change in task.changes] == [("EMAIL", Action.OPTOUT)]
     assert task.tries == 3
-    assert [one.at for one in ledger.queue.earlier_tries(task)] == [7]
+    assert [one.at for one in ledger.queries.earlier_tries(task)] == [7]
     standing = {value.address["user_id"]: value.action for value in ledger.queries.current_values()}
     assert standing == {"1": Action.OPTIN, "2": Action.OPTOUT}
     (repeated,) = ledger.database.read(lambda tx: tx.execute(select(noop_changes.c.target_id)).scalars().all())

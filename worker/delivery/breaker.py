@@ -61,7 +61,7 @@ def is_proven(
     observations.blamed = True
     if not called_at:
         return observations.proven
-    tries = ledger.queue.earlier_tries(task)
+    tries = ledger.queries.earlier_tries(task)
     since = max(one.answered_at for one in tries) + 1 if tries else called_at
     return observations.served_since(since, but=task.target_id) or _served_elsewhere(ledger, before, task, since)
 
@@ -78,7 +78,7 @@ def is_its_own(
     observations.blamed = True
     if not isinstance(seen, Throttled) and observations.served_since(call.at, but=task.target_id):
         return True
-    tries = ledger.queue.earlier_tries(task)
+    tries = ledger.queries.earlier_tries(task)
     alike = [one for one in tries if one.code == call.code]
     match seen:
         case Unauthorized():

@@ -1,4 +1,4 @@
-"""What the latest calls of each bucket were like: how many a second, how long they took, how many failed."""
+"""What calls were like: the latest ones of each bucket, and the earlier ones for the changes of a customer task."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
+import orjson
 from sqlalchemy import select
 
 from consent.change import Bucket
 from consent.ledger.database import LedgerPart
+from consent.ledger.queue.tasks import WITNESS, CustomerTask
 from consent.ledger.schema import attempts, targets
 
 MOST_ATTEMPTS = 1_000
@@ -37,6 +39,14 @@ class RecentCalls:
     under_way: float | None
 
 
+class Try(NamedTuple):
+    """An earlier call for a task's changes: when it was made and answered (microseconds), and with which code."""
+
+    at: int
+    answered_at: int
+    code: str
+
+
 class CallQueries(LedgerPart):
     """What calls are like."""
 
@@ -50,6 +60,18 @@ class CallQueries(LedgerPart):
         for row in self.database.read(lambda tx: tx.execute(query).all()):
             found[Bucket(row.connection, row.bucket)].add(_call(row))
         return {bucket: _recent(calls) for bucket, calls in found.items()}
+
+    def earlier_tries(self, task: CustomerTask) -> list[Try]:
+        """Return the calls that were made for a task's changes and are written down, the oldest first."""
+        facts = (attempts.c.at, attempts.c.milliseconds, attempts.c.code, attempts.c.change_ids)
+        query = select(*facts).where(attempts.c.target_id == task.target_id, attempts.c.purpose != WITNESS)
+        claimed_ids = {change.id for change in task.changes}
+        made = self.database.read(lambda tx: tx.execute(query).all())
+        return sorted(
+            Try(at, at + milliseconds * 1_000, code)
+            for at, milliseconds, code, ids in made
+            if claimed_ids.intersection(orjson.loads(ids))
+        )
 
 
 def _call(row: Any) -> tuple[int, int, int | None]:

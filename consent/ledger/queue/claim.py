@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from sqlalchemy import (
@@ -17,6 +17,7 @@ from sqlalchemy import (
     delete,
     func,
     literal_column,
+    or_,
     select,
     update,
 )
@@ -34,10 +35,10 @@ from consent.ledger.queue.enqueue import (
 from consent.ledger.queue.in_doubt import Doubt, calls_in_doubt, forget_doubts, set_in_doubt_aside
 from consent.ledger.queue.overlaps import Overlap, resolve_overlaps
 from consent.ledger.queue.probe import pick_another
-from consent.ledger.queue.tasks import WITNESS, ClaimedChange, CustomerTask
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.ledger.review.fuse_counts import Stops, stops_of
-from consent.ledger.review.pauses import ALL_LANES, open_lanes
-from consent.ledger.schema import attempts, changes, customer_tasks, is_due, is_put_off, slots, targets
+from consent.ledger.review.pauses import ALL_LANES, OPTOUT_LANES, pauses
+from consent.ledger.schema import changes, customer_tasks, is_due, is_put_off, slots, targets
 from consent.outcome import State
 
 _PASSES = 20
@@ -45,14 +46,6 @@ _PASSES = 20
 
 _LOOKED_AT = 500
 """How many further tasks are looked at then: of a million that a fuse holds, each claim sets some thousands aside."""
-
-
-class Try(NamedTuple):
-    """An earlier call for a task's changes: when it was made and answered (microseconds), and with which code."""
-
-    at: int
-    answered_at: int
-    code: str
 
 
 class Claims(LedgerPart):
@@ -149,18 +142,6 @@ class Claims(LedgerPart):
 
         return self.database.write(work)
 
-    def earlier_tries(self, task: CustomerTask) -> list[Try]:
-        """Return the calls that were made for a task's changes and are written down, the oldest first."""
-        facts = (attempts.c.at, attempts.c.milliseconds, attempts.c.code, attempts.c.change_ids)
-        query = select(*facts).where(attempts.c.target_id == task.target_id, attempts.c.purpose != WITNESS)
-        claimed_ids = {change.id for change in task.changes}
-        made = self.database.read(lambda tx: tx.execute(query).all())
-        return sorted(
-            Try(at, at + milliseconds * 1_000, code)
-            for at, milliseconds, code, ids in made
-            if claimed_ids.intersection(orjson.loads(ids))
-        )
-
     def forget_doubts(self) -> int:
         """Delete the calls that cannot be under way any more; return how many."""
         now = self.core.now()
@@ -171,6 +152,20 @@ class Claims(LedgerPart):
         query = select(targets.c.address).where(targets.c.id == target_id)
         address = self.database.read(lambda tx: tx.execute(query).scalar())
         return None if address is None else CustomerTask(target_id, orjson.loads(address), ())
+
+
+def open_lanes(tx: Connection, bucket: Bucket) -> tuple[Lane, ...]:
+    """Return the lanes of a bucket that are not paused: all, those of opt-outs, or none."""
+    found = tx.execute(_PAUSED, {"whose": bucket.connection, "name": bucket.name}).scalars().all()
+    if not found:
+        return ALL_LANES
+    return OPTOUT_LANES if all(found) else ()
+
+
+_PAUSED = select(pauses.c.only_optins).where(
+    pauses.c.connection == bindparam("whose"), or_(pauses.c.every_bucket == 1, pauses.c.bucket == bindparam("name"))
+)
+"""Made once: each claim asks it."""
 
 
 def _next_bucket(state: ColumnElement[bool], connection: str, last: str | None) -> Select[str]:

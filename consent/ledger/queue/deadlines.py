@@ -1,7 +1,7 @@
 """How many customers have which deadline, and how many opt-outs were in time, without a look at the backlog.
 
 Triggers count each customer task in the transaction that writes it, by bucket, lane, rule, and the quarter of an hour
-in which it is due. Settling counts each opt-out by the day on which it was delivered, so that no change is kept for it.
+in which it is due. Settling counts each opt-out by the day on which it was delivered (`outcome_log.note_settled`).
 
 On PostgreSQL a transaction writes rows of its own (`entry` is its number): two that settle customers of one cell do not
 wait for each other. What a cell holds is the sum of its rows, which the sweep adds up now and then. SQLite has one
@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -26,7 +25,6 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    TextClause,
     delete,
     func,
     insert,
@@ -43,6 +41,7 @@ from consent.deadlines.rules import HISTORIC, NO_RULE
 from consent.ledger.database import LedgerCore, LedgerPart
 from consent.ledger.dialects.locks import CountingLock, lock_table
 from consent.ledger.dialects.statements import bulk, portions
+from consent.ledger.queue.outcome_log import DAY, LATE, MET, deadline_days
 from consent.ledger.schema import customer_tasks, metadata
 
 deadline_cells = Table(
@@ -57,25 +56,6 @@ deadline_cells = Table(
 )
 """The open customer tasks by their deadline, counted by triggers of migration 0020."""
 
-deadline_days = Table(
-    "deadline_days",
-    metadata,
-    Column("day", BigInteger, primary_key=True, autoincrement=False),
-    *(Column(name, Text, primary_key=True) for name in ("connection", "rule", "outcome")),
-    Column("length", SmallInteger, primary_key=True, autoincrement=False),
-    Column("entry", BigInteger, primary_key=True, autoincrement=False),
-    Column("changes", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
-)
-"""The opt-outs that were settled on each day (since 1970): in time, late, or historic, and how long it took.
-
-`length` is the number of binary digits of the whole minutes from the start of the clock: 0 is less than a minute, n up
-to 2 to the power of n.
-"""
-
-MET, LATE = "met", "late"
-_DAY, _MINUTE = 86_400_000_000, 60_000_000
-_LONGEST = 24
 _COMPACTED_SECONDS = 30.0
 _COMPACTED_AT_ONCE = 500
 _CELL = tuple(deadline_cells.c[name] for name in ("connection", "bucket", "lane", "rule", "quarter"))
@@ -123,7 +103,7 @@ class Deadlines(LedgerPart):
 
     def records(self, days: int = 30) -> list[DeadlineRecord]:
         """Return how the opt-outs that were settled today and in the days before fared, by connection and rule."""
-        since = self.core.now() // _DAY - days + 1
+        since = self.core.now() // DAY - days + 1
         by = tuple(deadline_days.c[name] for name in ("connection", "rule", "outcome", "length"))
         query = _sums(deadline_days, by).where(deadline_days.c.day >= since)
         outcomes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
@@ -209,34 +189,3 @@ def _add(tx: Connection, table: Table, keys: Sequence[Column[Any]], rows: Sequen
     if rows:
         entry: ColumnElement[int] = literal_column(bulk(tx).entry)
         tx.execute(insert(table).values(entry=entry), [dict(zip(names, row, strict=True)) for row in rows])
-
-
-def note_settled(tx: Connection, connection: str, settled: Iterable[Sequence[Any]], now: int) -> None:
-    """Count opt-outs that the provider holds from now on, as in time or late; to be called in the same transaction.
-
-    Of each change it takes when it is due (None: it has no deadline), by which rule, effective, and recorded.
-    """
-    lengths: defaultdict[tuple[str, str, int], int] = defaultdict(int)
-    for due_at, rule, effective_at, recorded_at in settled:
-        if due_at is None or rule is None:
-            continue
-        outcome = HISTORIC if rule == HISTORIC else MET if now <= due_at else LATE
-        start = recorded_at if rule == HISTORIC or recorded_at < effective_at else effective_at
-        length = ((now - start) // _MINUTE).bit_length() if start < now else 0
-        lengths[rule, outcome, min(_LONGEST, length)] += 1
-    rows = [
-        {"day": now // _DAY, "whose": connection, "rule": rule, "outcome": outcome, "length": length, "more": more}
-        for (rule, outcome, length), more in sorted(lengths.items())
-    ]
-    for row in rows:  # one or two: executemany takes longer to begin
-        tx.execute(_noted(bulk(tx).entry), row)
-
-
-@cache
-def _noted(entry: str) -> TextClause:
-    return text(
-        "INSERT INTO deadline_days (day, connection, rule, outcome, length, entry, changes) "  # noqa: S608
-        f"VALUES (:day, :whose, :rule, :outcome, :length, {entry}, :more) "
-        "ON CONFLICT (day, connection, rule, outcome, length, entry) "
-        "DO UPDATE SET changes = deadline_days.changes + excluded.changes"
-    )

@@ -5,21 +5,42 @@ number of changes. The order of such rows cannot be told by a number that is giv
 with a lower number may commit after one with a higher one, and a reader that has gone past it would never see it. So
 rows have no position at first. A reader gives one to all that it can see, under a lock: what commits later gets a
 later position. Nothing is skipped, on either database.
+
+Beside it stands what settlements leave to be counted: one row with the calls of each (`consent/ledger/telemetry` adds
+them up), and for each day how many opt-outs were delivered in time, by their rule, so that no change is kept for it.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 import orjson
-from sqlalchemy import BigInteger, Column, Connection, Index, SmallInteger, Table, Text, delete, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    SmallInteger,
+    Table,
+    Text,
+    TextClause,
+    delete,
+    func,
+    select,
+    text,
+    update,
+)
 
+from consent.deadlines.rules import HISTORIC
 from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.locks import lock_outcome_log
-from consent.ledger.dialects.statements import among, bulk, portions
+from consent.ledger.dialects.statements import NEW, Row, among, bulk, portions
+from consent.ledger.queue.tasks import Settlement
 from consent.ledger.schema import NUMBER, changes, metadata
-from consent.ledger.telemetry.tallies import counted_to
+from consent.ledger.telemetry.tallies import SECONDS, counted_to
 from consent.outcome import State
 
 outcome_log = Table(
@@ -43,12 +64,48 @@ _is_new = outcome_log.c.position.is_(None)
 Index("ix_outcome_log_position", outcome_log.c.position, unique=True)
 Index("ix_outcome_log_new", outcome_log.c.id, postgresql_where=_is_new, sqlite_where=_is_new)
 
+uncounted_calls = Table(
+    "uncounted_calls",
+    metadata,
+    Column("id", NUMBER, primary_key=True, autoincrement=True),
+    Column("target_id", BigInteger, nullable=False),
+    Column("calls", Text, nullable=False),
+)
+"""The calls of settlements that are in no tally yet: how many by class, by duration, and their milliseconds in all.
+
+`target_id` is one of those called, and so names the bucket.
+"""
+
+deadline_days = Table(
+    "deadline_days",
+    metadata,
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    *(Column(name, Text, primary_key=True) for name in ("connection", "rule", "outcome")),
+    Column("length", SmallInteger, primary_key=True, autoincrement=False),
+    Column("entry", BigInteger, primary_key=True, autoincrement=False),
+    Column("changes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The opt-outs that were settled on each day (since 1970): in time, late, or historic, and how long it took.
+
+`length` is the number of binary digits of the whole minutes from the start of the clock: 0 is less than a minute, n up
+to 2 to the power of n.
+"""
+
+MET, LATE = "met", "late"
+DAY = 86_400_000_000
+"""Microseconds."""
+
 MOST_IDS = 1_000
 """Changes in one row."""
 
 _STAMPED_AT_ONCE = 20_000
 _PURGED_AT_ONCE = 1_000
 _COLUMNS = ("at", "state", "code", "reason", "change_ids", "discarded")
+_BOUNDS = tuple(round(1_000 * one) for one in SECONDS)
+_THROTTLED = 429
+_MINUTE = 60_000_000
+_LONGEST = 24
 
 Why = tuple[str, str | None, str | None]
 """A state, and the code and reason of it, if it has any."""
@@ -72,6 +129,38 @@ def note_state(tx: Connection, state: State, ids: Sequence[int], now: int) -> No
     note_outcomes(tx, {(state.value, None, None): ids}, now)
 
 
+def note_settled(tx: Connection, state: State, connection: str, closed: Sequence[Row], now: int) -> None:
+    """Note changes of a connection that the provider holds from now on, and count their opt-outs as in time or late.
+
+    Of each change it takes its number, when it is due (None: it has no deadline), by which rule, effective, recorded.
+    """
+    note_state(tx, state, [number for number, *_ in closed], now)
+    lengths: defaultdict[tuple[str, str, int], int] = defaultdict(int)
+    for _, due_at, rule, effective_at, recorded_at in closed:
+        if due_at is None or rule is None:
+            continue
+        outcome = HISTORIC if rule == HISTORIC else MET if now <= due_at else LATE
+        start = recorded_at if rule == HISTORIC or recorded_at < effective_at else effective_at
+        length = ((now - start) // _MINUTE).bit_length() if start < now else 0
+        lengths[rule, outcome, min(_LONGEST, length)] += 1
+    rows = [
+        {"day": now // DAY, "whose": connection, "rule": rule, "outcome": outcome, "length": length, "more": more}
+        for (rule, outcome, length), more in sorted(lengths.items())
+    ]
+    for row in rows:  # one or two: executemany takes longer to begin
+        tx.execute(_in_time_or_late(bulk(tx).entry), row)
+
+
+@cache
+def _in_time_or_late(entry: str) -> TextClause:
+    return text(
+        "INSERT INTO deadline_days (day, connection, rule, outcome, length, entry, changes) "  # noqa: S608
+        f"VALUES (:day, :whose, :rule, :outcome, :length, {entry}, :more) "
+        "ON CONFLICT (day, connection, rule, outcome, length, entry) "
+        "DO UPDATE SET changes = deadline_days.changes + excluded.changes"
+    )
+
+
 def note_dead(tx: Connection, ids: Sequence[int], now: int, *, discarded: bool = False) -> None:
     """Note dead letters that were written down or discarded in this transaction, each with its code and reason."""
     whys: dict[Why, list[int]] = defaultdict(list)
@@ -80,6 +169,30 @@ def note_dead(tx: Connection, ids: Sequence[int], now: int, *, discarded: bool =
         for number, code, reason in tx.execute(died):
             whys[State.DEAD.value, code, reason].append(number)
     note_outcomes(tx, whys, now, discarded=discarded)
+
+
+def note_calls(tx: Connection, settlements: Iterable[Settlement]) -> None:
+    """Note the calls of these settlements, all of one bucket, in their transaction."""
+    classes: Counter[str] = Counter()
+    durations = [0] * (len(_BOUNDS) + 1)
+    total = target = 0
+    for one in settlements:
+        for attempt in one.attempts:
+            if attempt.counts:
+                classes[_class(attempt.status)] += 1
+                durations[bisect_left(_BOUNDS, attempt.milliseconds)] += 1
+                total += attempt.milliseconds
+                target = one.task.target_id
+    if classes:
+        calls = orjson.dumps([classes, durations, total]).decode()
+        bulk(tx).insert(uncounted_calls, ("target_id", "calls"), [(target, calls)], NEW)
+
+
+def _class(status: int | None) -> str:
+    """Return the class of a call by its answer, the one that asks for fewer calls apart from the others."""
+    if status is None:
+        return "none"
+    return str(status) if status == _THROTTLED else f"{status // 100}xx"
 
 
 def still_pending(tx: Connection, ids: Sequence[int]) -> set[int]:

@@ -27,14 +27,12 @@ from consent.ledger.dialects.statements import (
     plain_rows,
     portions,
 )
-from consent.ledger.queue.deadlines import note_settled
 from consent.ledger.queue.enqueue import enqueue, return_tasks
 from consent.ledger.queue.in_doubt import note_in_doubt
-from consent.ledger.queue.outcome_log import note_dead, note_state, still_pending
+from consent.ledger.queue.outcome_log import note_calls, note_dead, note_settled, note_state, still_pending
 from consent.ledger.queue.tasks import ClaimedChange, Settlement
 from consent.ledger.review.fuse_counts import FuseCounter, count_failures
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
-from consent.ledger.telemetry.tallies import note_calls
 from consent.outcome import Applied, PermanentFailure, Retry, State, Unchanged
 
 _ATTEMPT_COLUMNS = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
@@ -161,8 +159,7 @@ def _close(tx: Connection, settled: Mapping[State, Sequence[int]], connection: s
     for state, ids in settled.items():
         if ids:
             rows = plain_rows(tx.execute(_CLOSE, {"numbers": ids, "became": state.value, "now": now}))
-            note_state(tx, state, [number for number, *_ in rows], now)
-            note_settled(tx, connection, [timed for _, *timed in rows], now)
+            note_settled(tx, state, connection, rows, now)
 
 
 _CLOSE = as_whole(
@@ -197,7 +194,12 @@ def _confirmed(one: Settlement, taken: Sequence[ClaimedChange], now: int) -> lis
             began[number] = max(made.at, began.get(number, made.at))
     whose = one.task.target_id
     return [
-        {"whose": whose, "which": change.slot, "what": change.slot_value, "since": min(began.get(change.id, now), now)}
+        {
+            "whose": whose,
+            "which": change.slot,
+            "what": change.action + change.value,
+            "since": min(began.get(change.id, now), now),
+        }
         for change in taken
         if change.confirms
     ]

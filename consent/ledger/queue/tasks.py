@@ -37,11 +37,6 @@ class ClaimedChange:
     value: str = ""
     confirms: bool = True
 
-    @property
-    def slot_value(self) -> str:
-        """What the slot holds once this change has been applied: the action, and the value if it has one."""
-        return f"{self.action}{self.value}"
-
 
 @dataclass(slots=True)
 class CustomerTask:

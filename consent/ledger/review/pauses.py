@@ -23,8 +23,6 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
-    bindparam,
-    or_,
     select,
 )
 from sqlalchemy import delete as delete_from
@@ -52,7 +50,6 @@ pauses = Table(
 
 ALL_LANES = tuple(Lane)
 OPTOUT_LANES = tuple(lane for lane in Lane if lane <= Lane.BULK_OPTOUT)
-NO_LANES: tuple[Lane, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +92,6 @@ def pause_of(found: Iterable[Pause], bucket: Bucket) -> Pause | None:
     return min(covering, key=lambda one: (one.only_optins, one.since), default=None)
 
 
-def open_lanes(tx: Connection, bucket: Bucket) -> tuple[Lane, ...]:
-    """Return the lanes of a bucket that are not paused: all, those of opt-outs, or none."""
-    found = tx.execute(_OF_BUCKET, {"whose": bucket.connection, "name": bucket.name}).scalars().all()
-    if not found:
-        return ALL_LANES
-    return OPTOUT_LANES if all(found) else NO_LANES
-
-
-_OF_BUCKET = select(pauses.c.only_optins).where(
-    pauses.c.connection == bindparam("whose"), or_(pauses.c.every_bucket == 1, pauses.c.bucket == bindparam("name"))
-)
-"""Made once: each claim asks it."""
-
-
 class Pauses(LedgerPart):
     """What is paused, and who paused and resumed it. Each method raises LedgerUnavailable."""
 
@@ -137,10 +120,6 @@ class Pauses(LedgerPart):
             for bucket, pause in covering.items()
             if not (pause.only_optins and self.database.read(partial(_has_optouts, bucket=bucket)))
         }
-
-    def open_lanes(self, bucket: Bucket) -> tuple[Lane, ...]:
-        """Return the lanes of a bucket that are not paused: all, those of opt-outs, or none."""
-        return self.database.read(lambda tx: open_lanes(tx, bucket))
 
     def pause(
         self, connection: str, bucket: str | None, *, only_optins: bool, who: str, why: str

@@ -21,7 +21,7 @@ from consent.deadlines.rules import HISTORIC
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import lock_tallies
 from consent.ledger.dialects.statements import among, bulk, plain_rows, portions
-from consent.ledger.queue.outcome_log import outcome_log, stamp
+from consent.ledger.queue.outcome_log import outcome_log, stamp, uncounted_calls
 from consent.ledger.schema import changes, targets
 from consent.ledger.telemetry.recent import RecentQuarters
 from consent.ledger.telemetry.tallies import (
@@ -34,7 +34,6 @@ from consent.ledger.telemetry.tallies import (
     add,
     counted_to,
     tallies,
-    uncounted_calls,
 )
 from consent.outcome import State
 

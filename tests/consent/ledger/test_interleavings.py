@@ -102,7 +102,9 @@ class Interleaving:
         token = f"token {next(_number)}"
         taken = self.oracle.claim(token)
         tasks = self.ledger.queue.claim(BUCKET, 100, token, 0.0)
-        claimed = {((task.address["user_id"], one.slot), one.slot_value) for task in tasks for one in task.changes}
+        claimed = {
+            ((task.address["user_id"], one.slot), one.action + one.value) for task in tasks for one in task.changes
+        }
         assert claimed == {(slot, version.slot_value) for slot, version in taken.items()}
         if tasks:
             self.claims.append(Claim(token, tasks, taken))

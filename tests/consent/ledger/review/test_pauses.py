@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from bench.consent.claims import fill
-from consent.change import Action, Bucket
+from consent.change import Action, Bucket, Lane
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue.claim import open_lanes
 from consent.ledger.queue.tasks import Settlement
 from consent.outcome import Applied, Retry
 from tests.support.clock import Clock
@@ -31,6 +32,11 @@ def pause(ledger: Ledger, *, optins: bool = False, bucket: str | None = None) ->
 def resume(ledger: Ledger, *, optouts: bool = False, bucket: str | None = None) -> int:
     """End pauses; return how many have ended."""
     return len(ledger.pauses.resume("capillary", bucket, only_optouts=optouts, who="tester", why="tested"))
+
+
+def lanes(ledger: Ledger, bucket: Bucket = BUCKET) -> tuple[Lane, ...]:
+    """Return what of a bucket may be claimed."""
+    return ledger.database.read(lambda tx: open_lanes(tx, bucket))
 
 
 def test_nothing_of_a_paused_connection_is_claimed(ledger: Ledger) -> None:
@@ -111,14 +117,14 @@ def test_one_bucket_is_paused_and_its_neighbours_go_on(ledger: Ledger) -> None:
     imported(ledger, change_of("1"))
     pause(ledger, bucket="other")
 
-    assert ledger.pauses.open_lanes(OTHER) == ()
+    assert lanes(ledger, OTHER) == ()
     assert ledger.queue.due(BUCKET, 10) == 1
 
     pause(ledger)
 
     assert ledger.queue.due(BUCKET, 10) == 0
     assert resume(ledger, bucket="other") == 1
-    assert ledger.pauses.open_lanes(OTHER) == ()
+    assert lanes(ledger, OTHER) == ()
     assert resume(ledger) == 1
     assert ledger.queue.due(BUCKET, 10) == 1
 
@@ -127,7 +133,7 @@ def test_saying_it_twice_changes_nothing(ledger: Ledger) -> None:
     """Each that changes something is in the audit log once; a whole pause is not narrowed by one of opt-ins."""
     assert [pause(ledger, optins=True), pause(ledger, optins=True)] == [True, False]
     assert [pause(ledger), pause(ledger, optins=True)] == [True, False]
-    assert ledger.pauses.open_lanes(BUCKET) == ()
+    assert lanes(ledger) == ()
     assert [resume(ledger, optouts=True), resume(ledger, optouts=True)] == [1, 0]
     assert [resume(ledger), resume(ledger)] == [1, 0]
     assert [one.what for one in reversed(ledger.queries.audit_page())] == [
