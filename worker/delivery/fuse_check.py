@@ -23,8 +23,7 @@ from consent.errors import LedgerUnavailable
 from consent.guards.fuse import FuseState
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import CustomerTask, Settlement
-from consent.ledger.review.fuse_counts import FuseCounter
-from consent.ledger.review.fuses import HarmlessRead
+from consent.ledger.review.fuse_counts import FuseCounter, HarmlessRead
 from consent.outcome import Applied, PermanentFailure, Unchanged
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.observations import TaskResult

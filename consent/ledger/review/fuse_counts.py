@@ -1,4 +1,4 @@
-"""What settlements tell a fuse, and what a fuse that has tripped keeps from being claimed.
+"""What workers tell fuses and ask of them: failures are counted, and what a tripped one holds is not claimed.
 
 Failures are counted in the transaction that writes them down: so a fuse trips with the dead letter that trips it, or
 neither has happened, and however many processes count, it trips once. What a fuse holds stays pending. A claim that
@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -21,7 +20,6 @@ from sqlalchemy import (
     Connection,
     Index,
     Integer,
-    Row,
     Table,
     Text,
     bindparam,
@@ -33,7 +31,9 @@ from sqlalchemy import (
 )
 
 from consent.change import Action, Bucket
+from consent.guards.failure_counts import Answered, FailureCounts
 from consent.guards.fuse import FuseRules, FuseState
+from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import NEW, bulk, plain_rows
 from consent.ledger.queue.enqueue import hold
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask, Settlement
@@ -74,9 +74,8 @@ IMPORT, SOURCE, BUCKET = "import", "source", "bucket"
 """Kinds of origins; that of a bucket itself has no name."""
 
 STOPS = (FuseState.HELD, FuseState.OPTOUTS, FuseState.DYING)
+IS_TRIPPED = fuses.c.state.in_([one.value for one in STOPS])
 _FILE = "csv"
-_WINDOW = 4
-"""Of an event source, which has no end, the latest customers count: so many times `share_from`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def count_failures(tx: Connection, counter: FuseCounter, settlements: Sequence[S
     if not failed and tx.execute(_COUNTING, {"bucket": name}).first() is None:
         return
     found = _answers(settlements)
-    by_origin: dict[str, list[_Answered]] = defaultdict(list)
+    by_origin: dict[str, list[Answered]] = defaultdict(list)
     facts = {}
     for row in _imports(tx, found):
         origin, kind = origin_of(row)
@@ -114,13 +113,10 @@ _COUNTED = fuses.c.alike.is_not(None) | fuses.c.failed.is_not(None)
 _OPEN = fuses.c.state.in_((FuseState.CLOSED.value, FuseState.OPTOUTS.value))
 _COUNTING = select(fuses.c.origin).where(_IS_OF_BUCKET, _OPEN, _COUNTED).limit(1)
 
-_Answered = tuple[int, PermanentFailure | None]
-"""A target whose change was settled, and why if it is a dead letter."""
 
-
-def _answers(settlements: Sequence[Settlement]) -> dict[str, list[_Answered]]:
+def _answers(settlements: Sequence[Settlement]) -> dict[str, list[Answered]]:
     """Return what was answered about each customer, by import, in the order of the answers."""
-    found: dict[str, list[_Answered]] = defaultdict(list)
+    found: dict[str, list[Answered]] = defaultdict(list)
     for one in settlements:
         mine: dict[str, PermanentFailure | None] = {}
         for change in one.task.changes:
@@ -151,12 +147,12 @@ def _begin(tx: Connection, *facts: Any) -> None:
     bulk(tx).insert(fuses, columns, [(*facts, FuseState.CLOSED.value)], NEW)
 
 
-def _count(tx: Connection, counter: FuseCounter, origin: str, answers: Sequence[_Answered], now: int) -> None:
+def _count(tx: Connection, counter: FuseCounter, origin: str, answers: Sequence[Answered], now: int) -> None:
     mine = (fuses.c.name == str(counter.bucket), fuses.c.origin == origin)
     row = tx.execute(select(fuses).where(*mine).with_for_update()).first()
     if row is None or row.state not in (FuseState.CLOSED, FuseState.OPTOUTS):
         return
-    counts = _Counts.of(row)
+    counts = FailureCounts.of(row.alike, row.failed, row.served)
     failure = counts.add(answers, counter.rules, windowed=row.kind == SOURCE)
     reason = f"{len(counts.alike)} customers in a row" if failure is not None else None
     if failure is None and (failure := counts.commonest(counter.rules)) is not None:
@@ -173,63 +169,7 @@ def _count(tx: Connection, counter: FuseCounter, origin: str, answers: Sequence[
     tx.execute(update(fuses).where(*mine).values(**values))
 
 
-@dataclass(slots=True)
-class _Counts:
-    """What a fuse has counted."""
-
-    code: str
-    alike: list[int]
-    failed: dict[str, int]
-    served: int
-    latest: dict[str, PermanentFailure] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, row: Row[Any]) -> _Counts:
-        code, alike = orjson.loads(row.alike) if row.alike else ("", [])
-        return cls(code, alike, orjson.loads(row.failed) if row.failed else {}, row.served)
-
-    @property
-    def total(self) -> int:
-        return self.served + sum(self.failed.values())
-
-    def add(self, answers: Sequence[_Answered], rules: FuseRules, *, windowed: bool) -> PermanentFailure | None:
-        """Add answers; return the failure that enough customers drew in a row."""
-        for target, failure in answers:
-            if failure is None:
-                self.served += windowed and bool(self.failed)
-            else:
-                self.latest[failure.code] = failure
-                self.failed[failure.code] = self.failed.get(failure.code, 0) + 1
-            if failure is None or not failure.ours:
-                self.code, self.alike = "", []
-            else:
-                self.alike = self.alike if failure.code == self.code else []
-                self.code = failure.code
-                self.alike += [target] if target not in self.alike else []
-                if rules.in_a_row and len(self.alike) >= rules.in_a_row:
-                    return failure
-            if windowed and self.total >= _WINDOW * max(1, rules.share_from):
-                self.served //= 2
-                self.failed = {code: count // 2 for code, count in self.failed.items() if count > 1}
-        return None
-
-    def commonest(self, rules: FuseRules) -> PermanentFailure | None:
-        """Return the failure that was drawn most, if its count matters as far as it is known."""
-        code = max(self.latest, key=lambda one: self.failed.get(one, 0), default=None)
-        if code is None or not rules.share_from or self.failed.get(code, 0) < rules.share_from:
-            return None
-        return self.latest[code] if self.is_share(code, rules) else None
-
-    def is_share(self, code: str, rules: FuseRules) -> bool:
-        return self.failed.get(code, 0) >= rules.share * self.total
-
-    def as_values(self) -> dict[str, Any]:
-        alike = orjson.dumps([self.code, self.alike]).decode() if self.alike else None
-        failed = orjson.dumps(self.failed).decode() if self.failed else None
-        return {"alike": alike, "failed": failed, "served": self.served}
-
-
-def _served(tx: Connection, counter: FuseCounter, import_id: str, counts: _Counts, code: str) -> int:
+def _served(tx: Connection, counter: FuseCounter, import_id: str, counts: FailureCounts, code: str) -> int:
     """Return how many changes of an import were taken in a bucket: counted no further than it matters.
 
     Twice as far as it matters now: else each further failure would have all of them counted again.
@@ -292,3 +232,62 @@ def _without(task: CustomerTask, left: tuple[ClaimedChange, ...]) -> CustomerTas
     """Return a task with these of its changes alone."""
     others = {change.id for change in task.changes}.difference(change.id for change in left)
     return replace(task, changes=left, withheld=task.withheld | others)
+
+
+@dataclass(frozen=True, slots=True)
+class HarmlessRead:
+    """That a harmless read has to show whether a bucket is at fault: the failure, and a target to ask about."""
+
+    code: str
+    reason: str
+    target_id: int | None
+
+
+class FusesOfWorkers(LedgerPart):
+    """Fuses, as workers ask about them. Each method raises LedgerUnavailable."""
+
+    def stops(self, bucket: Bucket, import_ids: Collection[str]) -> dict[str, FuseState]:
+        """Return which of these imports have tripped a fuse of a bucket, and what that lets through."""
+        held = select(fuses.c.origin, fuses.c.state).where(fuses.c.name == str(bucket), IS_TRIPPED)
+
+        def work(tx: Connection) -> dict[str, FuseState]:
+            states = {origin: FuseState(state) for origin, state in tx.execute(held)}
+            if not states:
+                return {}
+            found = {row.id: states.get(origin_of(row)[0], states.get("")) for row in _imports(tx, import_ids)}
+            return {one: state for one, state in found.items() if state is not None}
+
+        return self.database.read(work)
+
+    def asks_for_read(self, bucket: Bucket) -> HarmlessRead | None:
+        """Return what a harmless read has to show: whether two origins that fail alike have a bucket at fault."""
+
+        def work(tx: Connection) -> HarmlessRead | None:
+            rows = tx.execute(select(fuses).where(fuses.c.name == str(bucket))).all()
+            own = next((row for row in rows if row.kind == BUCKET), None)
+            if own is not None and own.state in (FuseState.HELD, FuseState.OPTOUTS, FuseState.OFF):
+                return None
+            tripped = [row for row in rows if row.kind != BUCKET and row.state == FuseState.HELD]
+            last = max(tripped, key=lambda row: row.tripped_at, default=None)
+            alike = [] if last is None else [row for row in tripped if row.code == last.code]
+            if last is None or len(alike) == 1 or (own is not None and (own.read_at or 0) >= last.tripped_at):
+                return None
+            one = select(changes.c.target_id).where(changes.c.import_id == last.import_id, changes.c.code == last.code)
+            return HarmlessRead(last.code, last.reason, tx.execute(one.limit(1)).scalar())
+
+        return self.database.read(work)
+
+    def note_read(self, bucket: Bucket, asked: HarmlessRead, *, well: bool) -> None:
+        """Note what a harmless read has shown: if it failed as well, all of the bucket is held."""
+        now, name = self.core.now(), str(bucket)
+        values: dict[str, Any] = {"read_at": now}
+        if not well:
+            reason = f"two sources fail alike, and a harmless read fails too; {asked.reason}"
+            values |= {"state": FuseState.HELD.value, "code": asked.code, "reason": reason, "tripped_at": now}
+
+        def work(tx: Connection) -> None:
+            _begin(tx, name, "", BUCKET, name, "", now)
+            mine = (fuses.c.name == name, fuses.c.origin == "", fuses.c.state == FuseState.CLOSED.value)
+            tx.execute(update(fuses).where(*mine).values(**values))
+
+        self.database.write(work)

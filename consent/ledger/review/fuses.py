@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,17 +18,14 @@ from sqlalchemy import Connection, Row, delete, func, literal, select, update
 from consent.change import Action, Bucket, read_bucket
 from consent.errors import LedgerError
 from consent.guards.fuse import FuseState, FuseWay
-from consent.ledger.database import LedgerPart
-from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.queue.deadlines import earliest_deadline
-from consent.ledger.review.fuse_counts import BUCKET, IMPORT, fuses, is_held, origin_of
+from consent.ledger.review.fuse_counts import BUCKET, IMPORT, IS_TRIPPED, FusesOfWorkers, fuses, is_held
 from consent.ledger.review.fuse_steps import close_if_over, let_die, same, some_pending, unhold
 from consent.ledger.review.guard_checks import note_decision
 from consent.ledger.review.holds import Decision
-from consent.ledger.schema import changes, customer_tasks, imports
+from consent.ledger.schema import changes, customer_tasks
 from consent.times import from_micros
 
-_TRIPPED = fuses.c.state.in_((FuseState.HELD.value, FuseState.OPTOUTS.value, FuseState.DYING.value))
 MOST_COUNTED = 50_000
 """Changes that are counted to say how many fuses hold; so they are shown soon, however many there are."""
 
@@ -90,40 +87,15 @@ class TrippedFuse:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class HarmlessRead:
-    """That a harmless read has to show whether a bucket is at fault: the failure, and a target to ask about."""
-
-    code: str
-    reason: str
-    target_id: int | None
-
-
-class Fuses(LedgerPart):
-    """Fuses, as workers ask about them and as people decide about them. Each method raises LedgerUnavailable."""
-
-    def stops(self, bucket: Bucket, import_ids: Collection[str]) -> dict[str, FuseState]:
-        """Return which of these imports have tripped a fuse of a bucket, and what that lets through."""
-        held = select(fuses.c.origin, fuses.c.state).where(fuses.c.name == str(bucket), _TRIPPED)
-        facts = select(imports.c.id, imports.c.kind, imports.c.name, imports.c.stream).where(
-            imports.c.id.in_(tuple(import_ids))
-        )
-
-        def work(tx: Connection) -> dict[str, FuseState]:
-            states = {origin: FuseState(state) for origin, state in tx.execute(held)}
-            if not states:
-                return {}
-            found = {row.id: states.get(origin_of(row)[0], states.get("")) for row in tx.execute(facts).all()}
-            return {one: state for one, state in found.items() if state is not None}
-
-        return self.database.read(work)
+class Fuses(FusesOfWorkers):
+    """Fuses, as people decide about them, beside what workers ask. Each method raises LedgerUnavailable."""
 
     def tripped(self, most: int = MOST_COUNTED) -> list[TrippedFuse]:
         """Return the fuses that have tripped, the oldest first; of all of them so many changes are counted.
 
         That of an import of which nothing is pending any more is left out: `close_those_over` closes it.
         """
-        query = select(fuses).where(_TRIPPED).order_by(fuses.c.tripped_at, fuses.c.name, fuses.c.origin)
+        query = select(fuses).where(IS_TRIPPED).order_by(fuses.c.tripped_at, fuses.c.name, fuses.c.origin)
 
         def work(tx: Connection) -> list[TrippedFuse]:
             rows = tx.execute(query).all()
@@ -148,13 +120,13 @@ class Fuses(LedgerPart):
         now = self.core.now()
 
         def work(tx: Connection) -> list[TrippedFuse]:
-            rows = tx.execute(select(fuses).where(_TRIPPED).order_by(fuses.c.name, fuses.c.origin)).all()
+            rows = tx.execute(select(fuses).where(IS_TRIPPED).order_by(fuses.c.name, fuses.c.origin)).all()
             done = []
             for row in rows:
                 its = {row.name, row.origin, row.import_id, read_bucket(row.name).connection}
                 if name not in its if bucket is None else (row.name, row.origin) != (str(bucket), name):
                     continue
-                locked = tx.execute(select(fuses).where(*same(row), _TRIPPED).with_for_update()).first()
+                locked = tx.execute(select(fuses).where(*same(row), IS_TRIPPED).with_for_update()).first()
                 state = _WAYS[way] if row.kind != BUCKET or way is not FuseWay.LET_DIE else FuseState.CLOSED
                 if locked is None or locked.state == state.value:
                     continue
@@ -191,44 +163,9 @@ class Fuses(LedgerPart):
         with suppress(LedgerError):
             self.work_off(lambda: time.monotonic() < until)
 
-    def asks_for_read(self, bucket: Bucket) -> HarmlessRead | None:
-        """Return what a harmless read has to show: whether two origins that fail alike have a bucket at fault."""
-
-        def work(tx: Connection) -> HarmlessRead | None:
-            rows = tx.execute(select(fuses).where(fuses.c.name == str(bucket))).all()
-            own = next((row for row in rows if row.kind == BUCKET), None)
-            if own is not None and own.state in (FuseState.HELD, FuseState.OPTOUTS, FuseState.OFF):
-                return None
-            tripped = [row for row in rows if row.kind != BUCKET and row.state == FuseState.HELD]
-            last = max(tripped, key=lambda row: row.tripped_at, default=None)
-            alike = [] if last is None else [row for row in tripped if row.code == last.code]
-            if last is None or len(alike) < _TWO or (own is not None and (own.read_at or 0) >= last.tripped_at):
-                return None
-            one = select(changes.c.target_id).where(changes.c.import_id == last.import_id, changes.c.code == last.code)
-            return HarmlessRead(last.code, last.reason, tx.execute(one.limit(1)).scalar())
-
-        return self.database.read(work)
-
-    def note_read(self, bucket: Bucket, asked: HarmlessRead, *, well: bool) -> None:
-        """Note what a harmless read has shown: if it failed as well, all of the bucket is held."""
-        now = self.core.now()
-        columns = ("name", "origin", "kind", "title", "import_id", "state", "touched_at")
-        closed = (str(bucket), "", BUCKET, str(bucket), "", FuseState.CLOSED.value, now)
-        values: dict[str, Any] = {"read_at": now}
-        if not well:
-            reason = f"two sources fail alike, and a harmless read fails too; {asked.reason}"
-            values |= {"state": FuseState.HELD.value, "code": asked.code, "reason": reason, "tripped_at": now}
-
-        def work(tx: Connection) -> None:
-            bulk(tx).insert(fuses, columns, [closed], NEW)
-            mine = (fuses.c.name == str(bucket), fuses.c.origin == "", fuses.c.state == FuseState.CLOSED.value)
-            tx.execute(update(fuses).where(*mine).values(**values))
-
-        self.database.write(work)
-
     def close_those_over(self) -> None:
         """Close the fuses of imports of which nothing is left, with a note in the audit log; for the sweep."""
-        tripped = select(fuses).where(_TRIPPED, fuses.c.kind == IMPORT)
+        tripped = select(fuses).where(IS_TRIPPED, fuses.c.kind == IMPORT)
         for row in self.database.read(lambda tx: tx.execute(tripped).all()):
             if not self.database.read(lambda tx, row=row: tx.execute(some_pending(tx, row, 1)).first()):  # type: ignore[misc]
                 self.database.write(lambda tx, row=row: close_if_over(tx, row, self.core.now()))  # type: ignore[misc]
@@ -241,7 +178,7 @@ class Fuses(LedgerPart):
 
     def holding(self) -> dict[tuple[Bucket, str], int]:
         """Return how many fuses have tripped, by bucket and origin: an event source's, or `import` for all files."""
-        query = select(fuses.c.name, fuses.c.kind, fuses.c.origin).where(_TRIPPED)
+        query = select(fuses.c.name, fuses.c.kind, fuses.c.origin).where(IS_TRIPPED)
         rows = self.database.read(lambda tx: tx.execute(query).all())
         return Counter((read_bucket(name), kind if kind == IMPORT else origin) for name, kind, origin in rows)
 
@@ -251,9 +188,6 @@ class Fuses(LedgerPart):
         query = select(*place, func.count()).where(is_held).group_by(*place)
         rows = self.database.read(lambda tx: tx.execute(query).all())
         return {Bucket(connection, bucket): count for connection, bucket, count in rows}
-
-
-_TWO = 2
 
 
 def _begun(tx: Connection, state: FuseState, now: int) -> dict[str, Any]:
