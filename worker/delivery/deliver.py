@@ -13,17 +13,17 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
 
-from consent.errors import LedgerUnavailable
+from consent.errors import LedgerUnavailable, place_of
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import CustomerTask, Settlement
-from consent.outcome import Unauthorized
+from consent.outcome import Retry, Unauthorized
 from worker.delivery import breaker
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.calls import ClaimedBatch, ConcurrentCalls
@@ -33,6 +33,7 @@ from worker.delivery.permits import Permits
 from worker.delivery.retry import DOUBT, Retries, RetryPolicy
 from worker.delivery.throttling import Throttling
 from worker.delivery.traces import DeliveryTrace
+from worker.providers.contract import Plan
 
 SETTLE_EVERY_SECONDS = 0.5
 SETTLE_AT_ONCE = 500
@@ -83,32 +84,21 @@ class Delivery:
 
     def run(self) -> bool:
         """Deliver what is due and may be sent within the reservation window; return whether more is due at once."""
-        if self.trace is None:
-            return self._run()
-        error = ""
-        try:
-            return self._run()
-        except BaseException as raised:
-            error = type(raised).__name__
-            raise
-        finally:
-            self.trace.end(error)
-
-    def _run(self) -> bool:
-        before = self._health()
-        self._permits = Permits(self.context, lambda: self.observations.stop)
-        self._fuses = FuseCheck(self.ledger, self.context, self.loop)
-        self._retries = Retries(self.ledger, self.context, self.policy, self.observations, before)
-        self._throttling = Throttling(self.ledger, self.context, self.observations, before)
-        try:
-            if (batch := self._take(before)) is None:
-                return False
-            self._deliver(batch)
-        finally:
-            self.context.rate_limiter.end_delivery(self.token)
-            self._return_untouched()
-        goes_on = not self.observations.stop or (self.observations.proven and self.observations.throttled is None)
-        return goes_on and self.ledger.queue.due(self.context.bucket, 1) > 0
+        with self.trace or nullcontext():
+            before = self._health()
+            self._permits = Permits(self.context, lambda: self.observations.stop)
+            self._fuses = FuseCheck(self.ledger, self.context, self.loop)
+            self._retries = Retries(self.ledger, self.context, self.policy, self.observations, before)
+            self._throttling = Throttling(self.ledger, self.context, self.observations, before)
+            try:
+                if (batch := self._take(before)) is None:
+                    return False
+                self._deliver(batch)
+            finally:
+                self.context.rate_limiter.end_delivery(self.token)
+                self._return_untouched()
+            goes_on = not self.observations.stop or (self.observations.proven and self.observations.throttled is None)
+            return goes_on and self.ledger.queue.due(self.context.bucket, 1) > 0
 
     def _health(self) -> BucketHealth:
         return self.ledger.breakers.health_of(str(self.context.bucket))
@@ -142,13 +132,27 @@ class Delivery:
             return None
         if self.trace is not None:
             self.trace.note_batch(tasks)
-        plan = self.context.plan(tasks)
+        plan = self._plan(tasks)
         if (unused := count - len(plan.series)) > 0:
             rate_limiter.give_back(reservation, unused)
         if isinstance(plan.health, Unauthorized):
             self.observations.unfit = plan.health
         latest = self.context.settings.timeout + _BEFORE_LEASE_ENDS
         return ClaimedBatch(tasks, plan, reservation, started + self.lease_seconds - latest)
+
+    def _plan(self, tasks: Sequence[CustomerTask]) -> Plan:
+        """Turn tasks into requests; one with which the provider's code fails waits, and takes no other with it."""
+        try:
+            return self.context.provider.plan(tasks, self.context.settings)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its neighbours must not suffer
+            where = place_of(error)
+        if len(tasks) > 1:
+            parts = [self._plan([task]) for task in tasks]
+            outcomes = {number: one for part in parts for number, one in part.outcomes.items()}
+            return Plan(tuple(series for part in parts for series in part.series), outcomes)
+        _log.error("task.unplannable", bucket=str(self.context.bucket), error=where)
+        later = Retry("unplannable", f"the worker could make no request of it ({where})", counts=True)
+        return Plan((), {change.id: later for task in tasks for change in task.changes})
 
     def _return_untouched(self) -> None:
         """Give back what is still claimed because the delivery failed before its first call."""
@@ -172,7 +176,7 @@ class Delivery:
         work = asyncio.run_coroutine_threadsafe(calls.run(), self.loop)
         try:
             self._fuses.read_harmless(calls.reads_well)
-            self._hand_over(calls, batch)
+            self.loop.call_soon_threadsafe(calls.add, batch)
             self._attend(work, calls)
         finally:
             work.cancel()
@@ -180,10 +184,6 @@ class Delivery:
             self._give_back()
             self._conclude()
         _log.debug("delivery.done", bucket=str(self.context.bucket), seconds=round(time.monotonic() - started, 3))
-
-    def _hand_over(self, delivery: ConcurrentCalls, batch: ClaimedBatch | None) -> None:
-        """Let a batch be delivered; None says that there will be no further one."""
-        self.loop.call_soon_threadsafe(delivery.add, batch)
 
     def _attend(self, work: Future[None], calls: ConcurrentCalls) -> None:
         """Settle in groups and claim more while calls go on."""
@@ -200,12 +200,12 @@ class Delivery:
                 ends, is_open = now + self._window(), now < started + LONGEST_SECONDS and self._begins_window()
             if is_open and now >= claim_at and calls.left <= size // 2:
                 if (more := self._more()) is not None:
-                    self._hand_over(calls, more)
+                    self.loop.call_soon_threadsafe(calls.add, more)
                     size = len(more.tasks)
                 else:
                     claim_at, is_open = now + _CLAIM_AGAIN_SECONDS, calls.is_busy and not self._has_to_end()
             if was_open and not is_open:
-                self._hand_over(calls, None)
+                self.loop.call_soon_threadsafe(calls.add, None)
             hurries = len(self._unsettled) >= SETTLE_AT_ONCE or bool(self._fuses.suspects)
             if hurries or now - settled_at >= SETTLE_EVERY_SECONDS:
                 self._settle()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Self
 from urllib.parse import urlsplit
 
 from consent.change import Bucket
@@ -21,7 +22,10 @@ _REFUSED = 400
 
 
 class DeliveryTrace:
-    """The span of one delivery, and those of its calls."""
+    """The span of one delivery, which is its context, and those of its calls.
+
+    The delivery is told at its end, unless it had nothing to do; what ends it early is told by its type.
+    """
 
     def __init__(self, writer: SpanWriter, bucket: Bucket, base_url: str) -> None:
         own = {"optrelay.connection": bucket.connection, "optrelay.bucket": bucket.name}
@@ -55,8 +59,10 @@ class DeliveryTrace:
         error = (code if status is None or status < _REFUSED else str(status)) if is_bad else ""
         self._span.call(name, call.seconds, facts, error)
 
-    def end(self, error: str = "") -> None:
-        """Tell the delivery, unless it had nothing to do; `error` is the type of what ended it."""
-        self._span.error = error
-        if self._imports or error:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._span.error = "" if kind is None else kind.__name__
+        if self._imports or kind is not None:
             self._span.end()

@@ -35,7 +35,8 @@ _WRITING_MILLISECONDS = 500  # in which no other process begins to write the sam
 class WriteAhead:
     """One process's view of what is written down for a bucket.
 
-    `late` is by how many seconds a permit may be used late, `key` where Redis keeps up to when it is written.
+    `late` is by how many seconds a permit may be used late, `key` where Redis keeps up to when it is written, and
+    `ahead` are the seconds that are written down beyond what is given out.
     """
 
     store: redis.Redis
@@ -45,13 +46,12 @@ class WriteAhead:
     key: str
     reservation_seconds: float
     late: float
+    ahead: float = field(init=False)
     _owner: str = ""
     _busy: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def ahead(self) -> float:
-        """Seconds that are written down beyond what is given out."""
-        return max(_AHEAD_SECONDS, 2 * self.reservation_seconds)
+    def __post_init__(self) -> None:
+        self.ahead = max(_AHEAD_SECONDS, 2 * self.reservation_seconds)
 
     def extend(self, now: int, interval: float) -> float:
         """Write down that permits are given out from `now` (Redis' clock, microseconds) for a while.
