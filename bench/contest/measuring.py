@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from bench.yardstick import yardstick
 WARM_UP_ROWS = 40
 STALLED_SECONDS = 30.0
 SLOWEST_ROWS_PER_SECOND = 50
+STOOD_STILL_SECONDS = 3.0
+"""A pause so long is not the machine's: what the programs wrote meanwhile is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,13 @@ class Result:
     """What one contestant needed for one file; memory in megabytes, `peaks` and `cpu_by_role` by role.
 
     `seconds` go from the producer's start to the last answer, or to its own end where it waits for that.
-    `calls_per_second` goes by the provider's clock, from the first call to the last. `wrong_overtaken` are slots that
-    end wrong although the file's order was right; `wrong_by_order` those where only `effective_at` tells the newest.
-    `ledger_mb` is what the ledger grew by on disk. `elsewhere` is the share of the machine that others used meanwhile:
-    what goes by the clock is not to be trusted if it is large. `yardstick_us` is what the yardstick cost meanwhile, and
-    `cpu_starting` what the producer's own start cost, until it opened the file; it is part of `cpu_seconds`.
+    `calls_per_second` goes by the provider's clock, from the first call to the last; `longest_pause` are the most
+    seconds between one call and the next, which tell a run that was slow from one that stood still. `wrong_overtaken`
+    are slots that end wrong although the file's order was right; `wrong_by_order` those where only `effective_at` tells
+    the newest. `ledger_mb` is what the ledger grew by on disk. `elsewhere` is the share of the machine that others used
+    meanwhile: what goes by the clock is not to be trusted if it is large. `yardstick_us` is what the yardstick cost
+    meanwhile, and `cpu_starting` what the producer's own start cost, until it opened the file; it is part of
+    `cpu_seconds`.
     """
 
     key: str
@@ -42,6 +47,7 @@ class Result:
     rows_per_second: float
     calls: int
     calls_per_second: float
+    longest_pause: float
     calls_over_ideal: float
     cpu_seconds: float
     cpu_by_role: dict[str, float]
@@ -146,6 +152,10 @@ def _measured(attempt: Attempt, work: Work, latency: float, pids: tuple[int, ...
     moments = server.stats()["moments"][before:]
     overtaken, by_order = work.wrong(server.held())
     calls, seconds = len(moments), ended - started
+    longest_pause = max((later - earlier for earlier, later in pairwise(moments)), default=0.0)
+    if longest_pause >= STOOD_STILL_SECONDS:
+        logs = attempt.stage.read_logs()
+        print(f"{contestant.name} made no call for {longest_pause:.1f} s; its programs wrote:\n{logs}", file=sys.stderr)
     return Result(
         key=contestant.key,
         name=contestant.name,
@@ -155,6 +165,7 @@ def _measured(attempt: Attempt, work: Work, latency: float, pids: tuple[int, ...
         rows_per_second=work.rows / seconds,
         calls=calls,
         calls_per_second=calls / (moments[-1] - moments[0]),
+        longest_pause=longest_pause,
         calls_over_ideal=calls / work.customers,
         cpu_seconds=used,
         cpu_by_role=cpu,

@@ -72,6 +72,10 @@ class Stage:
         """Return what a program has said so far."""
         return (self.folder / log).read_text(errors="replace")
 
+    def read_logs(self) -> str:
+        """Return the end of what each program has said so far."""
+        return "\n".join(f"{log.name}: {log.read_text(errors='replace')[-2000:]}" for log in self.folder.glob("*.log"))
+
     def stand(self, commands: Sequence[Sequence[str]], ready: str) -> tuple[int, ...]:
         """Start programs that run until the end, and return when the first has said that it is ready."""
         processes = [self.start(command, f"standing-{number}.log") for number, command in enumerate(commands)]
