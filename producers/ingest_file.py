@@ -132,15 +132,15 @@ def source_of(file: PreparedFile) -> ImportSource:
 
 def _fingerprint(file: PreparedFile) -> str:
     """Name an import by its bytes and by what changes their meaning, never by the file's name or time."""
-    options, defaults = file.options, file.context.defaults
+    options, defaults, given = file.options, file.context.defaults, file.context.given
     meaning: dict[str, Any] = {
         "bytes": file.inspection.sha256,
         "connection": file.context.connection,
         "maps": sorted((plain(their), plain(ours)) for their, ours in options.maps.items()),
         "encoding": options.encoding,
         "delimiter": options.delimiter,
-        "timezone": options.timezone or "UTC",
-        "effective_at": None if options.since is None else from_micros(options.since).isoformat(),
+        "timezone": str(options.timezone or "UTC"),
+        "effective_at": None if given is None else from_micros(given).isoformat(),
     }
     if defaults:  # else as it was before they belonged to it: what was recorded then is known again
         meaning["defaults"] = {name: dict(values) for name, values in defaults.items()}

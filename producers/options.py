@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -12,9 +11,8 @@ from zoneinfo import ZoneInfo
 from consent.errors import ConfigurationError
 from consent.feed import Feed
 from consent.guards.rules import GuardRules
-from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.reassert import Reassert
-from consent.times import UnusableTime, read_zone, to_micros
+from consent.times import read_zone
 from producers.parsing.columns import plain
 
 CHUNK_ROWS = 10_000
@@ -42,7 +40,7 @@ class IngestOptions:
     connection: str | None = None
     maps: Mapping[str, str] = field(default_factory=dict)
     effective_at: datetime | None = None
-    timezone: str | None = None
+    timezone: ZoneInfo | None = None
     encoding: str | None = None
     delimiter: str | None = None
     stream: bool = False
@@ -82,7 +80,7 @@ class IngestOptions:
                 **self.values,
             },
             time_format=self.time_format or feed.time_format,
-            timezone=self.timezone or feed.timezone or None,
+            timezone=self.timezone or (read_zone(feed.timezone) if feed.timezone else None),
             region=self.region or feed.region,
             delimiter=self.delimiter or feed.delimiter or None,
             encoding=self.encoding or feed.encoding or None,
@@ -99,30 +97,9 @@ class IngestOptions:
             constants=dict(self.constants),
             values={name: dict(table) for name, table in self.values.items()},
             time_format=self.time_format,
-            timezone=self.timezone or "",
+            timezone=str(self.timezone or ""),
             region=self.region,
         )
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """The zone of times that name none; raises ConfigurationError if there is no such zone."""
-        try:
-            return read_zone(self.timezone) if self.timezone else ZoneInfo("UTC")
-        except ValueError as error:
-            raise ConfigurationError(f"--timezone {error}") from None
-
-    @property
-    def since(self) -> int | None:
-        """The given `effective_at` in microseconds; raises ConfigurationError if it cannot be used."""
-        if self.effective_at is None:
-            return None
-        try:
-            moment = to_micros(self.effective_at, self.zone)
-        except UnusableTime as error:
-            raise ConfigurationError(f"--effective-at: {error.message}") from None
-        if moment > time.time_ns() // 1_000 + FUTURE_TOLERANCE_SECONDS * 1_000_000:
-            raise ConfigurationError("--effective-at lies in the future: give the time when people made their choice")
-        return moment
 
 
 def parse_maps(arguments: Iterable[str]) -> dict[str, str]:
@@ -159,3 +136,11 @@ def parse_values(arguments: Iterable[str]) -> dict[str, dict[str, str]]:
         meanings = {theirs.strip(): ours.strip() for theirs, _, ours in pairs}
         found.setdefault(column.strip() or "action", {}).update(meanings)
     return found
+
+
+def parse_zone(argument: str | None) -> ZoneInfo | None:
+    """Read a `--timezone`, None if it is left out or empty; raise ConfigurationError if there is no such zone."""
+    try:
+        return read_zone(argument) if argument else None
+    except ValueError as error:
+        raise ConfigurationError(f"--timezone {error}") from None

@@ -92,15 +92,13 @@ class ReassertTerms:
         return connection.not_in(apart) if by_default else connection.in_(apart)
 
 
-def reassert_terms(row: Row[tuple[object, ...]], rules: ReassertRules) -> ReassertTerms:
-    """Return the terms for an import, a row of `imports`, where the settings have these rules."""
+def reassert_terms(row: Row[Any], rules: ReassertRules) -> ReassertTerms:
+    """Return the terms for an import, a row of `imports`, where the settings have these rules.
+
+    The option of its command holds for all connections.
+    """
     found = None if row.export_time_from is None else ExportTime(row.export_time_from, row.export_time_to)
-    return ReassertTerms(rules_of(row, rules), found)
-
-
-def rules_of(row: Row[Any], rules: ReassertRules) -> ReassertRules:
-    """Return the rules for an import: the option of its command holds for all connections, else the settings do."""
-    return rules if row.reassert is None else ReassertRules(Reassert(row.reassert))
+    return ReassertTerms(rules if row.reassert is None else ReassertRules(Reassert(row.reassert)), found)
 
 
 def count_times(counted: str | None, moments: Iterable[int]) -> str | None:

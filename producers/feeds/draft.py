@@ -110,7 +110,7 @@ class FeedDraft:
             if ours in place and chosen:
                 values[place[ours]] = values.get(place[ours], {}) | chosen
         form = options.time_format or self.answers.get("order")
-        zone = options.timezone or self.answers.get("timezone") or (preset.timezone if preset else "")
+        zone = str(options.timezone or "") or self.answers.get("timezone") or (preset.timezone if preset else "")
         return Feed(
             connection=self.connection,
             columns=found,

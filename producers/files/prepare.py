@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import PurePath
@@ -14,6 +15,7 @@ from consent.errors import ConfigurationError, UnreadableFile, UnusableHeader, U
 from consent.feed import Feed
 from consent.row import ConsentRow
 from consent.time_formats import AUTO
+from consent.times import UnusableTime, to_micros
 from producers.feeds.mapping import row_mapping, settled_format
 from producers.files.encoding import scan
 from producers.files.file import Columns, PreparedFile
@@ -35,7 +37,7 @@ from producers.parsing.columns import (
     refuse_misspelt_time,
     vocabulary,
 )
-from producers.parsing.row_parser import parse_context
+from producers.parsing.row_parser import ParseContext, parse_context
 
 
 def prepare(
@@ -54,10 +56,10 @@ def prepare(
     if options.region:
         rows = {name: model.in_region(options.region) for name, model in rows.items()}
     known = vocabulary(rows.values(), options.maps, only_maps=options.only_maps)
-    given = options.since
-    effective_at = inspection.modified_at if given is None else given
-    context = parse_context(rows, defaults, options.connection, effective_at, options.zone)
-    context = replace(context, given=given, or_give=", or give --effective-at")
+    context = parse_context(rows, defaults, options.connection, inspection.modified_at, options.timezone or UTC)
+    context = replace(context, or_give=", or give --effective-at")
+    if options.effective_at is not None:
+        context = _holding_since(options.effective_at, context)
     columns = columns or _read_columns(inspection, options, known)
     try:
         header = read_header(columns.names, known, file.name)
@@ -65,13 +67,13 @@ def prepare(
         lacking = context.lacking(found.row_header.ours.keys())
         if all(lacking.values()):
             raise lacking_columns(lacking, found.row_header, known, file.name)
-        if given is None and "effective_at" not in header.ours:
+        if context.given is None and "effective_at" not in header.ours:
             refuse_misspelt_time(header, known, file.name)
     except UnusableHeader as error:
         sheet = inspection.sheet
         made = "" if options.feed or options.maps else reading_its_header(columns.names, feeds)
         raise UnusableHeader(f"{error}{sheet.instead(known.find) if sheet else ''}{made}") from None
-    if effective_at is None and not header.has_time:
+    if context.effective_at is None and not header.has_time:
         clock = "has no modification time" if file.spooled else "has a modification time that cannot be right"
         raise UnreadableFile(f"{file.name} {clock}: add a column effective_at, or give --effective-at")
     return replace(
@@ -79,10 +81,21 @@ def prepare(
         context=replace(
             context, defaults={name: values for name, values in context.defaults.items() if name in lacking}
         ),
-        undated=given is None and not header.has_time,
+        undated=context.given is None and not header.has_time,
         manifest_rows=_promised_rows(inspection, columns.header_lines),
         zoneless=found.lacks_zone(),
     )
+
+
+def _holding_since(given: datetime, context: ParseContext) -> ParseContext:
+    """Return a context whose rows without a time hold since the --effective-at; raise ConfigurationError."""
+    try:
+        since = to_micros(given, context.zone)
+    except UnusableTime as error:
+        raise ConfigurationError(f"--effective-at: {error.message}") from None
+    if since > context.last_moment:
+        raise ConfigurationError("--effective-at lies in the future: give the time when people made their choice")
+    return replace(context, effective_at=since, given=since)
 
 
 def _promised_rows(found: Inspection, header_lines: int) -> int | None:
@@ -102,7 +115,7 @@ def look_at(file: SourceFile, options: IngestOptions, rows: Mapping[str, type[Co
     """
     inspection = inspect_file(file, options.encoding, options.patience)
     columns = _read_columns(inspection, options, vocabulary(rows.values()))
-    context = parse_context(rows, {}, None, None, options.zone)
+    context = parse_context(rows, {}, None, None, options.timezone or UTC)
     return _without_end(PreparedFile(inspection, options, columns, Header(tuple(columns.names), ()), context))
 
 

@@ -73,7 +73,7 @@ class WatchAddress:
     after: After = "move"
     feed: str = ""
     connection: str | None = None
-    timezone: str | None = None
+    timezone: ZoneInfo | None = None
     expect: Expectation | None = None
     put_rejects: bool = False
     known_hosts: str | None = None
@@ -121,7 +121,7 @@ def read_watch_address(url: str) -> WatchAddress:
         age=_seconds(options, "age", 60.0, least=0.0),
         after=cast("After", _one_of(options, "after", get_args(After))),
         feed=options.get("feed") or "",
-        timezone=str(_zone(options, "timezone")) if options.get("timezone") else None,
+        timezone=_zone(options, "timezone") if options.get("timezone") else None,
         expect=_expectation(options),
         put_rejects=_one_of(options, "put_rejects", ("false", "true")) == "true",
         **own,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -148,7 +149,7 @@ def test_an_import_that_was_read_but_not_released_is_only_released(tmp_path: Pat
     "options",
     [
         IngestOptions(effective_at=datetime(2026, 1, 1, tzinfo=UTC)),
-        IngestOptions(timezone="Europe/Berlin"),
+        IngestOptions(timezone=ZoneInfo("Europe/Berlin")),
         IngestOptions(maps={"reason": "change_id"}),
         IngestOptions(encoding="latin-1"),
         IngestOptions(delimiter=","),

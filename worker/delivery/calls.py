@@ -158,7 +158,7 @@ class ConcurrentCalls:
     async def _send(self, request: Request, found: dict[int, TaskResult], deadline: float) -> Answer | None:
         """Make one call at its moment, on an open connection; return None if its moment does not come."""
         with Permit(self.permits, deadline, self._backlog) as permit:
-            async with self.context.sender.preconnected():
+            async with self.context.sender.preconnected:
                 if not await permit.take():
                     return None
                 return await self._call(request, found, permit)
@@ -202,7 +202,7 @@ class ConcurrentCalls:
         request = await asyncio.to_thread(self.retries.witness, one)
         if request is None:
             return
-        async with self.context.sender.preconnected():
+        async with self.context.sender.preconnected:
             with Permit(self.permits, deadline) as permit:
                 if not await permit.take():
                     return
@@ -218,7 +218,7 @@ class ConcurrentCalls:
 
     async def reads_well(self, request: Request, deadline: float) -> bool | None:
         """Make a harmless read, before a moment (monotonic); return whether it was answered well, None if not made."""
-        async with self.context.sender.preconnected():
+        async with self.context.sender.preconnected:
             with Permit(self.permits, deadline) as permit:
                 if not await permit.take():
                     return None

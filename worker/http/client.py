@@ -50,7 +50,8 @@ class Permit(Protocol):
 class Sender:
     """What sends the calls of one connection: built inside the event loop that uses it, and closed there.
 
-    At most `concurrency` calls are under way at once. No redirect is followed, no cookie is kept.
+    At most `concurrency` calls are under way at once. No redirect is followed, no cookie is kept. `preconnected` is the
+    context of a call that waits for its permit: a connection is open for it, so that it goes out at its moment.
     """
 
     def __init__(self, connection: ConnectionSettings, auth: HeaderAuth | httpx.Auth, name: str = "<NAME>") -> None:
@@ -60,6 +61,7 @@ class Sender:
         self._auth = auth
         self._concurrency = asyncio.Semaphore(connection.concurrency)
         self._transport = PooledTransport(url, _CONNECT_SHARE * self._seconds, LONGEST_BODY)
+        self.preconnected = Preconnected(self._transport)
         self._writer = Writer(url, _headers(connection, name), self._transport)
 
     async def send(self, request: Request, permit: Permit | None = None) -> Reply | NoReply:
@@ -85,10 +87,6 @@ class Sender:
         # Some servers and gateways put a byte order mark before a text; a reader may skip it (RFC 8259, 8.1).
         text = reply.body.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
         return Reply(reply.status, text, wait)
-
-    def preconnected(self) -> Preconnected:
-        """Have a connection open for a call before it takes its permit: then the call goes out at its moment."""
-        return Preconnected(self._transport)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -28,7 +28,7 @@ from consent.ledger.intake.reassign import note_pending_duplicates, reassign_kno
 from consent.ledger.keys import KEY_BYTES
 from consent.ledger.merge_sql import merge_pending
 from consent.ledger.queue.enqueue import enqueue
-from consent.ledger.reassert_terms import ReassertTerms, count_times, find_export_time, rules_of
+from consent.ledger.reassert_terms import ReassertTerms, count_times, find_export_time, reassert_terms
 from consent.ledger.rejected_events import keep
 from consent.ledger.review.event_guards import set_optins_aside
 from consent.ledger.schema import imports, rejects
@@ -56,17 +56,17 @@ class Recorder(LedgerPart):
             row = _claim_checkpoint(tx, import_id, before)
             rows = checkpoint.records - checkpoint.skipped
             times = count_times(row.own_times, batch.own_times(rows - (row.records - row.skipped) - len(refused)))
-            asked = rules_of(row, self.core.reassert)
+            terms = reassert_terms(row, self.core.reassert)
             noops = 0
             if row.stream:
-                terms = ReassertTerms(asked, find_export_time(times, rows))
+                terms = replace(terms, export_time=find_export_time(times, rows))
                 batch.lookup_existing(tx)
                 batch.resend_known_optouts(tx, import_id, terms.rules)
                 recorded = _hold_optins(lock, import_id, batch)
                 reassigned, new = record_and_publish(lock, import_id, batch, Origin.BULK, now=now, reassert=terms)
                 recorded += new + len(reassigned)
             else:
-                noops = batch.set_noops_aside(lock, import_id, before + 1, asked)
+                noops = batch.set_noops_aside(lock, import_id, before + 1, terms.rules)
                 if row.replaces is not None:
                     batch.rename_known(tx, batch.places_of(tx, row.replaces), import_id)
                 recorded = noops + batch.record(lock, import_id, Origin.BULK)
@@ -155,9 +155,7 @@ class Recorder(LedgerPart):
 
 def _claim_checkpoint(tx: Connection, import_id: str, expected: int) -> Row[Any]:
     """Lock an import that is at this checkpoint and return what is known of it; raise ImportUnderWay."""
-    facts = ("changes", "records", "skipped", "state", "stream", "own_times", "reassert", "replaces")
-    query = select(*(imports.c[name] for name in facts)).where(imports.c.id == import_id)
-    row = tx.execute(query.with_for_update()).one()
+    row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).one()
     if row.changes != expected or row.state != "reading":
         message = f"another process is recording import {import_id} at this moment: let it finish, or stop it first"
         raise ImportUnderWay(message)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
@@ -28,7 +28,7 @@ from producers.events.consumer import BATCH, Listener
 from producers.events.ingest import Result
 from producers.events.sources import open_source
 from producers.events.traces import event_ingest
-from producers.options import IngestOptions
+from producers.options import parse_zone
 from producers.parsing.row_parser import ParseContext, parse_context
 
 
@@ -64,8 +64,7 @@ def record_events(settings: Settings, screen: Screen, asked: ListenOptions) -> E
 def parse_context_for(settings: Settings, connection_name: str | None, timezone: str) -> ParseContext:
     """Return what is needed to understand events; raise ConfigurationError for a connection or zone there is not."""
     defaults = {name: connection.defaults for name, connection in settings.connections.items()}
-    zone = IngestOptions(timezone=timezone).zone
-    return parse_context(intake_models(settings), defaults, connection_name, None, zone)
+    return parse_context(intake_models(settings), defaults, connection_name, None, parse_zone(timezone) or UTC)
 
 
 _WRITTEN_EVERY_SECONDS = 10.0

@@ -56,7 +56,7 @@ def map_file(  # noqa: PLR0913 - one argument for each option
     """
     from console.commands.feeds.dialogue import MapRequest, map_to_feed
     from console.settings_check import configured
-    from producers.options import IngestOptions
+    from producers.options import IngestOptions, parse_zone
 
     given = IngestOptions(
         connection=connection,
@@ -65,7 +65,7 @@ def map_file(  # noqa: PLR0913 - one argument for each option
         values=options.values(values),
         effective_at=options.moment(effective_at),
         time_format=options.time_format(time_format),
-        timezone=timezone,
+        timezone=parse_zone(timezone),
         region=options.region(region),
         encoding=encoding,
         delimiter=delimiter,

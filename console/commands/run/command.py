@@ -174,15 +174,15 @@ def _metrics_into(file: Path | None, settings: Settings) -> AbstractContextManag
 
 
 def _options(mapping: dict[str, Any], *given: Any) -> IngestOptions:
-    from producers.options import IngestOptions
+    from producers.options import IngestOptions, parse_zone
 
     connection, since, timezone, encoding, delimiter, sheet, stream, rejects, reassert = given
     return IngestOptions(
         **mapping,
         connection=connection,
         effective_at=options.moment(since),
-        timezone=timezone or None,  # "" is what a variable of the shell is that was not set
-        encoding=encoding or None,
+        timezone=parse_zone(timezone),
+        encoding=encoding or None,  # "" is what a variable of the shell is that was not set
         delimiter=delimiter or None,
         sheet=sheet or None,
         stream=stream,

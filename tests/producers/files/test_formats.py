@@ -6,6 +6,7 @@ import codecs
 import gzip
 import random
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from backports import zstd
@@ -227,7 +228,7 @@ def test_text_with_some_odd_characters_is_text(tmp_path: Path, separator: str) -
 def test_the_zone_that_was_assumed_is_told(tmp_path: Path, cell: str, *, noted: bool) -> None:
     """An hour's difference decides which of two changes is the newest: a person sees in which zone times were read."""
     content = f"user_id,channel,action,effective_at\n7,SMS,OPTOUT,2026-01-02T08:30:00Z\n8,SMS,OPTOUT,{cell}\n"
-    _, notes = reasons(tmp_path / "x.csv", content.encode(), IngestOptions(timezone="Europe/Berlin"))
+    _, notes = reasons(tmp_path / "x.csv", content.encode(), IngestOptions(timezone=ZoneInfo("Europe/Berlin")))
     assert any("times are read in Europe/Berlin" in note for note in notes) == noted
 
 

@@ -198,7 +198,7 @@ def test_the_last_of_calls_that_end_together_looks_for_a_witness(tmp_path: Path)
                 return Reply(500, "")
 
             started: list[int] = []
-            context.sender = SimpleNamespace(preconnected=nullcontext, send=send)
+            context.sender = SimpleNamespace(preconnected=nullcontext(), send=send)
             calls.add(claimed(2))
             calls.add(None)
             await calls.run()

@@ -124,7 +124,7 @@ def test_the_connection_that_was_opened_beforehand_is_used() -> None:
     async def run(url: str) -> None:
         connection = ConnectionSettings(base_url=url, timeout=5)
         async with Sender(connection, basic_auth("till", "digest")) as sender:
-            async with sender.preconnected():
+            async with sender.preconnected:
                 await asyncio.sleep(0.05)
                 await sender.send(CALL)
             await sender.send(CALL)

@@ -152,7 +152,7 @@ def test_each_call_that_waits_has_a_connection_of_its_own() -> None:
         go = asyncio.Event()
 
         async def wait_and_call() -> Reply | NoReply:
-            async with sender.preconnected():
+            async with sender.preconnected:
                 await go.wait()
                 return await sender.send(CALL)
 

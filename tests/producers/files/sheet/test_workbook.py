@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -35,7 +36,7 @@ def read(file: SourceFile, ledger: MemoryLedger, **options: Any) -> ImportResult
 def rows_of(path: Path, *rows: list[Any]) -> MemoryLedger:
     """Import a workbook of these rows."""
     ledger = MemoryLedger()
-    read(file_of(path, workbook([HEAD, *rows])), ledger, timezone="Europe/Berlin")
+    read(file_of(path, workbook([HEAD, *rows])), ledger, timezone=ZoneInfo("Europe/Berlin"))
     return ledger
 
 
