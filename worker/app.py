@@ -9,7 +9,6 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-import redis
 import structlog
 from celery import Celery, Task
 from celery.beat import ScheduleEntry, Scheduler
@@ -33,10 +32,8 @@ from consent.change import Bucket
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError, LedgerOutdated, LedgerUnavailable
 from consent.settings import Settings, load_settings
 from worker.bootstrap import WorkerContext, time_limit
-from worker.delivery.breaker import note_error
 from worker.heartbeat_step import HeartbeatStep
 from worker.process import allow_connections, end_with_parent, is_stopping, note_stopping, set_up_logs
-from worker.ratelimit.fairness import ProcessShare
 from worker.sweep import Abandoned, sweep_quietly
 
 _BEFORE_THE_KILL_SECONDS = 10.0
@@ -100,25 +97,12 @@ def worker_context() -> WorkerContext:
     return _context
 
 
-def _run_delivery(context: WorkerContext, due: Bucket, share: ProcessShare) -> bool:
-    """Run a delivery; an unexpected error becomes the reason that the bucket shows, and not a loop of tracebacks."""
-    try:
-        return context.delivery(due, lambda: not is_stopping() and share.keep()).run()
-    except (LedgerError, BrokerUnavailable, redis.RedisError):
-        raise
-    except Exception as error:  # noqa: BLE001 - any error becomes the reason that is shown
-        _log.error("delivery.failed", bucket=str(due), reason=note_error(context.ledger, due, error))
-        return False
-
-
 @app.task(name=DELIVER_TASK, bind=True)
 def deliver(self: Task, connection: str, bucket: str = "") -> None:  # noqa: ARG001 - Celery hands itself over
     """Deliver what is due in a bucket of a connection, and wake a successor if there is more."""
     context, due = worker_context(), Bucket(connection, bucket)
     try:
-        with context.process_share(due) as share:
-            more = share.acquired and _run_delivery(context, due, share)
-        if more:
+        if context.deliver(due, lambda: not is_stopping()):
             context.wakeups.send(due)
     except LedgerOutdated as error:
         _log.error("ledger.outdated", reason=str(error))

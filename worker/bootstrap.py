@@ -15,16 +15,17 @@ from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import redis
+import structlog
 
 from consent.broker.wakeups import WakeUps, redis_client
 from consent.change import Bucket
 from consent.connection import ConnectionSettings
-from consent.errors import ConfigurationError, LedgerError
+from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
 from consent.tracing.spans import SpanWriter, writer
 from worker.channels import NoticeSender
-from worker.delivery.breaker import may_call
+from worker.delivery.breaker import may_call, note_error
 from worker.delivery.bucket_context import BucketContext, process_cap
 from worker.delivery.concurrency import PREPARING, ConcurrencyLimit
 from worker.delivery.deliver import LONGEST_SECONDS, LONGEST_WINDOWS, PATIENCE_SECONDS, Delivery
@@ -40,6 +41,7 @@ T = TypeVar("T")
 _LEASE_SPARE_SECONDS = 3.0
 _LEAST_TIME_LIMIT = 180.0
 _SPARE_SECONDS = 20.0
+_log = structlog.get_logger()
 
 
 def time_limit(settings: Settings) -> float:
@@ -70,6 +72,23 @@ class WorkerContext:
         self._senders: dict[str, Sender] = {}
         self._concurrency: dict[str, ConcurrencyLimit] = {}
         self._lock = threading.Lock()
+
+    def deliver(self, bucket: Bucket, goes_on: Callable[[], bool]) -> bool:
+        """Deliver what is due in a bucket, if a process can be spared for it; return whether there is more.
+
+        `goes_on` is asked whether the delivery may begin another reservation window. An error that was not expected
+        becomes the reason that the bucket shows, and not a loop of tracebacks.
+        """
+        with self._process_share(bucket) as share:
+            if not share.acquired:
+                return False
+            try:
+                return self.delivery(bucket, lambda: goes_on() and share.keep()).run()
+            except (LedgerError, BrokerUnavailable, redis.RedisError):
+                raise
+            except Exception as error:  # noqa: BLE001 - any error becomes the reason that is shown
+                _log.error("delivery.failed", bucket=str(bucket), reason=note_error(self.ledger, bucket, error))
+                return False
 
     def delivery(self, bucket: Bucket, goes_on: Callable[[], bool] = lambda: False) -> Delivery:
         """Return a delivery for a bucket; raise ConfigurationError if it cannot be called as it is configured.
@@ -126,16 +145,6 @@ class WorkerContext:
         rate_limiter.write_into(self.ledger)
         return rate_limiter
 
-    def process_share(self, bucket: Bucket) -> AbstractContextManager[ProcessShare]:
-        """Acquire one of the worker pool's processes for a delivery, if there is one to spare."""
-        seconds = (
-            self.settings.connection(bucket.connection).timeout + LONGEST_WINDOWS * self.settings.reservation_seconds
-        )
-        waiting = partial(self._others_with_work, bucket.connection)
-        return self._fair_sharing.acquire(
-            bucket.connection, seconds + _LEASE_SPARE_SECONDS, waiting, lambda: [*waiting(), *self._siblings(bucket)]
-        )
-
     def deliveries(self) -> int:
         """Return how many deliveries are under way in all workers; raise redis.RedisError."""
         return self._fair_sharing.in_use()
@@ -158,6 +167,16 @@ class WorkerContext:
     @cached_property
     def _fair_sharing(self) -> FairSharing:
         return FairSharing(self.redis, f"{socket.gethostname()}:{self.pid}:{self._nonce}")
+
+    def _process_share(self, bucket: Bucket) -> AbstractContextManager[ProcessShare]:
+        """Acquire one of the worker pool's processes for a delivery, if there is one to spare."""
+        seconds = (
+            self.settings.connection(bucket.connection).timeout + LONGEST_WINDOWS * self.settings.reservation_seconds
+        )
+        waiting = partial(self._others_with_work, bucket.connection)
+        return self._fair_sharing.acquire(
+            bucket.connection, seconds + _LEASE_SPARE_SECONDS, waiting, lambda: [*waiting(), *self._siblings(bucket)]
+        )
 
     def _others_with_work(self, connection: str) -> list[str]:
         """Return the other connections that could make a call now."""
