@@ -5,28 +5,35 @@ customer becomes due before the last of his rows has been merged. Both passes go
 order is that of their targets: what lies together in the ledger is written together, in whatever order the file tells
 it. They keep their place in `merged_to`, which moves with each block, and may be interrupted anywhere: a block that was
 begun is gone through again, and what was done already stays as it is.
+
+Before all that its guards check it: it goes on, or it is held. Then all of its changes are (of a stream, its opt-ins).
 """
 
 from __future__ import annotations
 
+import json
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, literal, or_, select, update
 
 from consent.errors import LedgerRefused
+from consent.guards.findings import Finding
 from consent.imports import REFUSED, PublishProgress
 from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
-from consent.ledger.dialects.statements import NEW, among, bulk, first_change, plain_numbers, portions
+from consent.ledger.dialects.statements import NEW, among, behind, bulk, first_change, plain_numbers, portions
 from consent.ledger.intake.noops import merge_noops
 from consent.ledger.intake.reassign import reassign_noted
 from consent.ledger.merge_sql import merge_pending
 from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.queue.outcome_log import note_dead
 from consent.ledger.reassert_terms import reassert_terms
-from consent.ledger.review.guard_checks import FROM_START, MOVED_AT_ONCE, MOVING, Moved, check_guards, move_decided
+from consent.ledger.review import guard_checks
+from consent.ledger.review.guard_checks import FROM_START, HOLDING, MOVING, PASSING, Moved
 from consent.ledger.schema import changes, dead_letters, imports, pending_duplicates
 from consent.outcome import State
 from consent.reassert import ReassertRules
@@ -44,12 +51,12 @@ class Publisher(LedgerPart):
         """Make the changes of an import that was read whole due, unless guards hold it; resumable, harmless twice."""
         now, rules = self.core.now, self.core.reassert
         note = on_progress or (lambda _: None)
-        check_guards(self.database, import_id, now())
+        self._check(import_id)
         moving = select(imports.c.id).where(imports.c.id == import_id, imports.c.merged_to == MOVING)
         moved = FROM_START if self.database.read(lambda tx: tx.execute(moving).first()) is not None else None
         while moved is not None:
             moved = self.database.write(partial(_move, import_id=import_id, done=moved, now=now()))
-            note(MOVED_AT_ONCE if moved else 0)
+            note(guard_checks.MOVED_AT_ONCE if moved else 0)
         while (merged := self._merge_aside(import_id)) is not None:
             note(merged)
         while (block := self.database.read(lambda tx: _next_block(tx, import_id))) is not None:
@@ -66,6 +73,24 @@ class Publisher(LedgerPart):
                     break
                 note(len(chunk))
 
+    def _check(self, import_id: str) -> None:
+        """Let the guards check an import that has been read whole and was not checked yet: it goes on, or is held.
+
+        What they find is kept first. Then its changes are held, or the opt-ins of a stream let go, in steps of a
+        transaction each, so that no other writer waits; after the last one it counts as checked. A process that finds
+        it in between goes on with that.
+        """
+        row = self.database.read(lambda tx: tx.execute(select(imports).where(imports.c.id == import_id)).one())
+        if row.state != "read" or row.checked_at is not None:
+            return
+        now = self.core.now()
+        after: int | None = 0
+        if row.merged_to not in (HOLDING, PASSING):
+            found, optouts = ([], 0) if row.guards is None else guard_checks.checked(self.database, row)
+            after = self.database.write(lambda tx: _note_findings(tx, import_id, found, optouts, now))
+        while after is not None:
+            after = self.database.write(partial(_carry_out, import_id=import_id, after=after, now=now))
+
     def _merge_aside(self, import_id: str) -> int | None:
         if self.database.read(lambda tx: tx.execute(_ASIDE, {"its": import_id}).first()) is None:
             return None
@@ -78,6 +103,49 @@ class Publisher(LedgerPart):
         left = imports.c.state.in_(_NEXT) | (imports.c.merged_to == MOVING)
         rows = self.database.read(lambda tx: tx.execute(query.where(left)).all())
         return {import_id: tuple(place) for import_id, *place in rows}
+
+
+def _note_findings(tx: Connection, import_id: str, found: list[Finding], optouts: int, now: int) -> int | None:
+    """Keep what the guards have found, unless another process has done it, and begin to carry it out."""
+    RecordingLock.acquire(tx)
+    mine = (imports.c.id == import_id, imports.c.state == "read", imports.c.checked_at.is_(None))
+    new = imports.c.merged_to.not_in((HOLDING, PASSING))
+    if tx.execute(select(imports.c.id).where(*mine, new).with_for_update()).first() is not None:
+        way = HOLDING if any(one.holds for one in found) else PASSING
+        values = {
+            "optouts": optouts,
+            "findings": json.dumps([one.as_json() for one in found]) if found else None,
+            "merged_to": way,
+        }
+        tx.execute(update(imports).where(*mine).values(**values))
+    return _carry_out(tx, import_id, 0, now)
+
+
+def _carry_out(tx: Connection, import_id: str, after: int, now: int) -> int | None:
+    """Do with the next changes what the guards have found; return how far that is done, None if it is over.
+
+    The opt-outs of a stream are on their way; its opt-ins are held until it has been checked.
+    """
+    RecordingLock.acquire(tx)
+    mine = (imports.c.id == import_id, imports.c.state == "read", imports.c.checked_at.is_(None))
+    row = tx.execute(select(imports).where(*mine).with_for_update()).first()
+    if row is None or row.merged_to not in (HOLDING, PASSING):
+        return None  # another process has done it
+    holds, moved, at_once = row.merged_to == HOLDING, array("q"), guard_checks.MOVED_AT_ONCE
+    if holds is not bool(row.stream):
+        before, then = (State.PENDING, State.HELD) if holds else (State.HELD, State.PENDING)
+        query = select(changes.c.id).where(*behind(import_id, after), changes.c.state == before.value)
+        moved = plain_numbers(tx.execute(query.order_by(changes.c.import_id, changes.c.id).limit(at_once)))
+        for some in portions(moved):
+            tx.execute(update(changes).where(among(changes.c.id, some)).values(state=then.value))
+    values: dict[str, Any] = {"steps": imports.c.steps + 1}
+    if len(moved) < at_once:
+        values = {"checked_at": now, "merged_to": 0, "state": "held" if holds else "read"}
+        if holds:
+            guards = [one["guard"] for one in json.loads(row.findings) if one["holds"]]
+            guard_checks.note_decision(tx, import_id, guard_checks.OPTRELAY, "held", ", ".join(guards), now)
+    tx.execute(update(imports).where(imports.c.id == import_id).values(**values))
+    return moved[-1] if len(moved) == at_once else None
 
 
 def _make_dead(database: Database, numbers: Sequence[int], why: tuple[str, str], now: int) -> None:
@@ -131,7 +199,7 @@ def _next_block(tx: Connection, import_id: str) -> _Block | None:
 
 def _move(tx: Connection, *, import_id: str, done: Moved, now: int) -> Moved | None:
     RecordingLock.acquire(tx)  # before the import, as in every transaction that records
-    return move_decided(tx, import_id, done, now)
+    return guard_checks.move_decided(tx, import_id, done, now)
 
 
 _DUPLICATES = select(literal(1)).where(pending_duplicates.c.import_id == bindparam("its")).exists()

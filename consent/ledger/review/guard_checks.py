@@ -1,13 +1,10 @@
-"""The guards of an import, checked once it has been read whole and before anything of it is merged.
+"""What the guards say of an import that has been read whole, and what people have decided about one that is held.
 
-It goes on, or it is held: then all of its changes are (of a stream, its opt-ins). What guards look at is asked of the
-ledger in sets; the file is not read again.
+What guards look at is asked of the ledger in sets; the file is not read again. Publishing carries out what they find.
 """
 
 from __future__ import annotations
 
-import json
-from array import array
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,8 +15,7 @@ from consent.change import Action
 from consent.guards.findings import EarlierFile, FileFigures, Finding, findings, merged
 from consent.guards.rules import REMEMBERED, Guard, ImportGuards
 from consent.ledger.database import Database
-from consent.ledger.dialects.locks import RecordingLock
-from consent.ledger.dialects.statements import NEW, among, behind, bulk, plain_numbers, plain_rows, portions
+from consent.ledger.dialects.statements import NEW, among, behind, bulk, plain_rows, portions
 from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.review import effects
 from consent.ledger.schema import audit_log, changes, imports
@@ -41,68 +37,11 @@ PARTLY_HELD = select(audit_log.c.import_id).where(
 """The imports of which one action was approved and the other not decided about: of these something may be held."""
 
 
-def check_guards(database: Database, import_id: str, now: int) -> None:
-    """Let the guards check an import that has been read whole and was not checked yet: it goes on, or is held.
-
-    What they find is kept first. Then its changes are held, or the opt-ins of a stream let go, in steps of a
-    transaction each, so that no other writer waits; after the last one it counts as checked. A process that finds it in
-    between goes on with that.
-    """
-    row = database.read(lambda tx: tx.execute(select(imports).where(imports.c.id == import_id)).one())
-    if row.state != "read" or row.checked_at is not None:
-        return
-    after: int | None = 0
-    if row.merged_to not in (HOLDING, PASSING):
-        found, optouts = ([], 0) if row.guards is None else _checked(database, row)
-        after = database.write(lambda tx: _note_findings(tx, import_id, found, optouts, now))
-    while after is not None:
-        after = database.write(partial(_carry_out, import_id=import_id, after=after, now=now))
-
-
-def _note_findings(tx: Connection, import_id: str, found: list[Finding], optouts: int, now: int) -> int | None:
-    """Keep what the guards have found, unless another process has done it, and begin to carry it out."""
-    RecordingLock.acquire(tx)
-    mine = (imports.c.id == import_id, imports.c.state == "read", imports.c.checked_at.is_(None))
-    new = imports.c.merged_to.not_in((HOLDING, PASSING))
-    if tx.execute(select(imports.c.id).where(*mine, new).with_for_update()).first() is not None:
-        way = HOLDING if any(one.holds for one in found) else PASSING
-        values = {"optouts": optouts, "findings": _as_text(found), "merged_to": way}
-        tx.execute(update(imports).where(*mine).values(**values))
-    return _carry_out(tx, import_id, 0, now)
-
-
-def _carry_out(tx: Connection, import_id: str, after: int, now: int) -> int | None:
-    """Do with the next changes what the guards have found; return how far that is done, None if it is over.
-
-    The opt-outs of a stream are on their way; its opt-ins are held until it has been checked.
-    """
-    RecordingLock.acquire(tx)
-    mine = (imports.c.id == import_id, imports.c.state == "read", imports.c.checked_at.is_(None))
-    row = tx.execute(select(imports).where(*mine).with_for_update()).first()
-    if row is None or row.merged_to not in (HOLDING, PASSING):
-        return None  # another process has done it
-    holds, moved = row.merged_to == HOLDING, array("q")
-    if holds is not bool(row.stream):
-        before, then = (State.PENDING, State.HELD) if holds else (State.HELD, State.PENDING)
-        query = select(changes.c.id).where(*behind(import_id, after), changes.c.state == before.value)
-        moved = plain_numbers(tx.execute(query.order_by(changes.c.import_id, changes.c.id).limit(MOVED_AT_ONCE)))
-        for some in portions(moved):
-            tx.execute(update(changes).where(among(changes.c.id, some)).values(state=then.value))
-    values: dict[str, Any] = {"steps": imports.c.steps + 1}
-    if len(moved) < MOVED_AT_ONCE:
-        values = {"checked_at": now, "merged_to": 0, "state": "held" if holds else "read"}
-        if holds:
-            guards = [one["guard"] for one in json.loads(row.findings) if one["holds"]]
-            note_decision(tx, import_id, OPTRELAY, "held", ", ".join(guards), now)
-    tx.execute(update(imports).where(imports.c.id == import_id).values(**values))
-    return moved[-1] if len(moved) == MOVED_AT_ONCE else None
-
-
 HOLDING, PASSING = -2, -3
 """What `imports.merged_to` says while what the guards have found is being carried out."""
 
 
-def _checked(database: Database, row: Row[Any], known: Database | None = None) -> tuple[list[Finding], int]:
+def checked(database: Database, row: Row[Any], known: Database | None = None) -> tuple[list[Finding], int]:
     """Return what the guards say of an import, and how many new opt-outs it has; a guard that fails holds it.
 
     `known` is the ledger that knows the connections and feeds, where it is another one.
@@ -153,14 +92,10 @@ def _earlier_files(tx: Connection, row: Row[Any]) -> list[EarlierFile]:
     return earlier[:REMEMBERED]
 
 
-def _as_text(found: list[Finding]) -> str | None:
-    return json.dumps([one.as_json() for one in found]) if found else None
-
-
 def predict(rehearsed: Database, import_id: str, real: Database | None, now: int) -> list[Finding]:
     """Return what the guards would say of a rehearsed import, beside what the real ledger knows; hold nothing."""
     row = rehearsed.read(lambda tx: tx.execute(select(imports).where(imports.c.id == import_id)).one())
-    found = [] if row.guards is None else _checked(rehearsed, row, real)[0]
+    found = [] if row.guards is None else checked(rehearsed, row, real)[0]
     passed = update(imports).where(imports.c.id == import_id).values(checked_at=now)
     rehearsed.write(lambda tx: tx.execute(passed))
     return found
