@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from consent.ledger.ledger import Ledger
 from consent.settings import Settings
 from console.exit_codes import RunResult
 from console.local.broker import LocalBroker
-from console.local.monitor import POLL_SECONDS, Monitor, Snapshot, buckets_of, is_busy
+from console.local.monitor import Monitor, Snapshot, buckets_of, is_busy
 from console.local.run_lease import exclusive_run
 from console.local.worker import LocalWorker
 from worker.bootstrap import WorkerContext
@@ -87,11 +86,14 @@ class LocalDelivery:
                 if snapshot.pending:
                     monitor.worker = parts.worker
                 if (result := monitor.result(snapshot)) is not None:
-                    return result if not result.reasons else self._settled(parts, monitor, result)
-            time.sleep(POLL_SECONDS)
+                    return self._ended(parts, monitor, result)
+            monitor.rest()
 
-    def _settled(self, parts: LocalParts, monitor: Monitor, result: RunResult) -> RunResult:
-        """Let the workers settle what they hold, so that the last snapshot counts what was done."""
+    def _ended(self, parts: LocalParts, monitor: Monitor, result: RunResult) -> RunResult:
+        """Let the workers end; of those that may hold something, wait for it, so that the last snapshot counts it."""
+        if not result.reasons:
+            parts.worker.ask_to_end()  # while the run is summed up
+            return result
         parts.worker.stop(_GRACE_SECONDS, busy=lambda: _busy(parts.worker_context))
         with suppress(LedgerUnavailable):
             return monitor.result(monitor.snapshot()) or result
@@ -195,4 +197,4 @@ def _watch(monitor: Monitor, on_snapshot: Callable[[Snapshot], None]) -> RunResu
                 return RunResult(0)
             if (result := monitor.result(snapshot)) is not None:
                 return result
-        time.sleep(POLL_SECONDS)
+        monitor.rest()

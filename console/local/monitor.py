@@ -17,6 +17,7 @@ from consent.ledger.review.pauses import Pause
 from console.exit_codes import RunResult
 from console.local.broker import LocalBroker
 from console.local.last_customers import LastCustomers
+from console.local.poll_interval import POLL_SECONDS, PollInterval
 from console.local.worker import LocalWorker
 from console.ui.bottleneck import Bottleneck, bottlenecks
 from console.ui.limits import bucket_label
@@ -25,12 +26,10 @@ from worker.bootstrap import WorkerContext
 from worker.delivery.breaker import openings_to_confirm
 from worker.sweep import sweep
 
-POLL_SECONDS = 0.25
+_LOOK_SECONDS = 0.04
 _STALLED_SECONDS = 10.0
 _NO_BROKER = "the broker cannot be reached: see OPTRELAY_BROKER_URL, then run this again"
 _BROKER_SECONDS = 30.0  # for which a broker may take to answer for the first time
-_AT_FIRST = 0.5  # seconds
-_SHARE = 100  # a poll may cost at most one part in so many of the time
 _ANSWERS = 8  # buckets whose latest answer is shown
 _NEARLY_DONE = 2_000  # customers: with so few left, every poll counts, so that the end is noticed at once
 
@@ -49,37 +48,6 @@ class Snapshot:
     answers: Mapping[Bucket, str] = field(default_factory=dict)
     limits: Mapping[Bucket, Bottleneck] = field(default_factory=dict)
     paused: Mapping[Bucket, Pause] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class PollInterval:
-    """When to poll something again that takes a while to count: rarely enough to cost little, `most` seconds apart.
-
-    With `predicts` it polls half way to the predicted end at the latest, so that the end is noticed soon, and at every
-    opportunity once at most `nearly_done` are left. A prediction needs two polls, so the second one comes soon.
-    """
-
-    most: float
-    nearly_done: int = 0
-    predicts: bool = True
-    _next: float = 0.0
-    _polled: float = 0.0
-    _left: int = 0
-
-    def is_due(self, now: float) -> bool:
-        """Whether it is time; moments are of the monotonic clock, in seconds."""
-        return now >= self._next
-
-    def note(self, began: float, left: int) -> None:
-        """Note that a poll began at this moment and found so many left."""
-        pause = min(_SHARE * (time.monotonic() - began), self.most)
-        done = self._left - left
-        if self.predicts and not self._polled:
-            pause = min(pause, _AT_FIRST)
-        elif self.predicts and done > 0:
-            pause = min(pause, (began - self._polled) * left / done / 2)
-        self._next = began + pause if left > self.nearly_done else began
-        self._polled, self._left = began, left
 
 
 @dataclass(slots=True)
@@ -184,6 +152,18 @@ class Monitor:
         snapshot = self.snapshot()
         self.polling.note(now, sum(snapshot.pending.values()))
         return snapshot
+
+    def rest(self) -> None:
+        """Wait until the next poll, or until the imports are done: with little left, that is looked for often."""
+        ends = time.monotonic() + POLL_SECONDS
+        if not self.polling.is_nearly_done or time.monotonic() - self.progress_at > _STALLED_SECONDS:
+            time.sleep(POLL_SECONDS)
+            return
+        while (left := ends - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_SECONDS))
+            with suppress(LedgerUnavailable):
+                if self._are_done():
+                    return
 
     def poll_through_outages(self) -> Snapshot | None:
         """Do the same, and return None while the database is away; raise LedgerUnavailable if it stays so."""

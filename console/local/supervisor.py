@@ -17,7 +17,8 @@ from consent.errors import WorkerUnavailable
 from consent.settings import Settings
 from console.local.broker import start_process
 from console.local.delivery import LocalParts, started
-from console.local.monitor import POLL_SECONDS, Monitor
+from console.local.monitor import Monitor
+from console.local.poll_interval import POLL_SECONDS
 from console.local.run_lease import exclusive_run
 
 _GRACE_SECONDS = 30.0

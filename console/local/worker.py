@@ -36,6 +36,7 @@ class LocalWorker:
     processes: int
     ledger_url: str
     _process: subprocess.Popen[bytes] | None = None
+    _asked_at: float = 0.0
     _started: deque[float] = field(default_factory=lambda: deque(maxlen=_STARTS))
 
     @property
@@ -63,7 +64,15 @@ class LocalWorker:
         command = [sys.executable, "-P", "-m", "worker", "--concurrency", str(self.processes), "--hostname", name]
         with open(self.log, "ab", opener=private) as log:
             self._process = start_process(command, log, self._environment())
+            self._asked_at = 0.0
         return True
+
+    def ask_to_end(self) -> None:
+        """Let the worker take nothing more, and settle what it holds, while something else is done before `stop`."""
+        if self._process is not None and not self._asked_at:
+            self._asked_at = time.monotonic()
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
 
     def stop(self, grace: float, busy: Callable[[], bool] = lambda: True) -> None:
         """Ask the worker to settle what it holds and end; after `grace` seconds, or once it is not busy, end it.
@@ -72,9 +81,8 @@ class LocalWorker:
         """
         if self._process is None:
             return
-        with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
-        quiet_since = started = time.monotonic()
+        self.ask_to_end()
+        quiet_since, started = self._asked_at, time.monotonic()
         while self._process.poll() is None and (now := time.monotonic()) < started + grace:
             if busy() or is_traced():  # its processes send what is left of their traces as they end
                 quiet_since = now

@@ -92,7 +92,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     begin_heartbeat(context.settings)
     with _metrics_into(metrics_file, context.settings), LocalDelivery(workers or os.cpu_count() or 1, seconds) as own:
         code = record_and_deliver(context, asked, own)
-    tell_at_end(context.settings, screen, code)
+        tell_at_end(context.settings, screen, code)
     raise typer.Exit(int(code))
 
 

@@ -14,7 +14,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker, Trip
 from consent.outcome import Retry
 from consent.settings import load_settings
-from console.local import last_customers
+from console.local import last_customers, monitor
 from console.local.monitor import Monitor
 from tests.support.clock import Clock
 from tests.support.ledgers import BUCKET, change_of, deliver, imported, settlement
@@ -51,6 +51,20 @@ def test_a_file_is_seen_to_be_done_while_another_is_not(ledger: Ledger) -> None:
     assert [one.pending for one in before.reports] == [3]  # as it was counted before
     assert [(one.applied, one.pending) for one in after.reports] == [(3, 0)]
     assert sum(after.pending.values()) == 3
+    watched.worker_context.ledger.close()
+
+
+def test_the_end_of_the_last_few_is_noticed_at_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With little left, a run does not sleep until its next poll: nothing may be left of it long before."""
+    monkeypatch.setattr(monitor, "POLL_SECONDS", 30.0)
+    watched = running(ledger, imported(ledger, *(change_of(str(n)) for n in range(3))))
+    assert watched.poll() is not None
+
+    deliver(ledger, limit=3)
+    began = time.monotonic()
+    watched.rest()
+
+    assert time.monotonic() - began < 15
     watched.worker_context.ledger.close()
 
 

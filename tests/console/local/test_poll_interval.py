@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from console.local.monitor import PollInterval
+from console.local.poll_interval import PollInterval
 
 
 def test_what_took_long_is_looked_at_more_seldom() -> None:

@@ -62,3 +62,24 @@ def test_the_log_of_a_worker_that_runs_for_months_does_not_fill_the_disk(
     kept = (tmp_path / "worker.log.1").read_text()
     assert kept.startswith("line 00010")
     assert kept.count("\n") == 5
+
+
+def test_a_worker_that_was_asked_to_end_is_not_waited_for_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run sums up meanwhile; had the quiet to begin anew behind it, every run would end that much later."""
+    monkeypatch.setattr(local_worker, "_QUIET_SECONDS", 0.1)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    worker = LocalWorker(tmp_path, "redis://127.0.0.1:1/0", 1, "sqlite://")
+    process = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE, start_new_session=True)
+    worker._process = process
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    asked: list[float] = []
+
+    worker.ask_to_end()
+    time.sleep(0.15)
+    worker.stop(30.0, busy=lambda: bool(asked.append(time.monotonic())))
+    process.communicate()
+
+    assert len(asked) == 1
