@@ -79,25 +79,24 @@ class WorkerContext:
         `goes_on` is asked whether the delivery may begin another reservation window. An error that was not expected
         becomes the reason that the bucket shows, and not a loop of tracebacks.
         """
-        with self._process_share(bucket) as share:
-            if not share.acquired:
-                return False
-            try:
-                return self.delivery(bucket, lambda: goes_on() and share.keep()).run()
-            except (LedgerError, BrokerUnavailable, redis.RedisError):
-                raise
-            except Exception as error:  # noqa: BLE001 - any error becomes the reason that is shown
-                _log.error("delivery.failed", bucket=str(bucket), reason=note_error(self.ledger, bucket, error))
-                return False
+        try:
+            with self._process_share(self.bucket_context(bucket)) as share:
+                return share.acquired and self.delivery(bucket, lambda: goes_on() and share.keep()).run()
+        except (LedgerError, BrokerUnavailable, redis.RedisError):
+            raise
+        except Exception as error:  # noqa: BLE001 - any error becomes the reason that is shown
+            _log.error("delivery.failed", bucket=str(bucket), reason=note_error(self.ledger, bucket, error))
+            return False
 
     def delivery(self, bucket: Bucket, goes_on: Callable[[], bool] = lambda: False) -> Delivery:
         """Return a delivery for a bucket; raise ConfigurationError if it cannot be called as it is configured.
 
         `goes_on` is asked about each reservation window whether the delivery may keep its process for another one.
         """
+        context = self.bucket_context(bucket)
         return Delivery(
             ledger=self.ledger,
-            context=self.bucket_context(bucket),
+            context=context,
             loop=self.loop.loop,
             policy=RetryPolicy(
                 self.settings.max_attempts, self.settings.backoff_seconds, self.settings.backoff_ceiling
@@ -106,7 +105,7 @@ class WorkerContext:
             most=self.settings.batch_customers,
             observations=Observations(recent=self._recent[bucket]),
             goes_on=goes_on,
-            trace=self._trace_of(bucket),
+            trace=self._trace_of(context),
         )
 
     def bucket_context(self, bucket: Bucket) -> BucketContext:
@@ -116,10 +115,10 @@ class WorkerContext:
                 self._buckets[bucket] = self._connect(bucket, self.settings.connection(bucket.connection))
             return self._buckets[bucket]
 
-    def _trace_of(self, bucket: Bucket) -> DeliveryTrace | None:
+    def _trace_of(self, context: BucketContext) -> DeliveryTrace | None:
         if self._span_writer is None:
             return None
-        return DeliveryTrace(self._span_writer, bucket, self.settings.connection(bucket.connection).base_url)
+        return DeliveryTrace(self._span_writer, context.bucket, context.settings.base_url)
 
     def get_ready(self) -> None:
         """Make beforehand what the first delivery needs, so that it need not wait; raises ConfigurationError."""
@@ -168,14 +167,13 @@ class WorkerContext:
     def _fair_sharing(self) -> FairSharing:
         return FairSharing(self.redis, f"{socket.gethostname()}:{self.pid}:{self._nonce}")
 
-    def _process_share(self, bucket: Bucket) -> AbstractContextManager[ProcessShare]:
+    def _process_share(self, context: BucketContext) -> AbstractContextManager[ProcessShare]:
         """Acquire one of the worker pool's processes for a delivery, if there is one to spare."""
-        seconds = (
-            self.settings.connection(bucket.connection).timeout + LONGEST_WINDOWS * self.settings.reservation_seconds
-        )
-        waiting = partial(self._others_with_work, bucket.connection)
+        connection, windows = context.bucket.connection, LONGEST_WINDOWS * self.settings.reservation_seconds
+        seconds = context.settings.timeout + windows + _LEASE_SPARE_SECONDS
+        waiting = partial(self._others_with_work, connection)
         return self._fair_sharing.acquire(
-            bucket.connection, seconds + _LEASE_SPARE_SECONDS, waiting, lambda: [*waiting(), *self._siblings(bucket)]
+            connection, seconds, waiting, lambda: [*waiting(), *self._siblings(context.bucket)]
         )
 
     def _others_with_work(self, connection: str) -> list[str]:

@@ -239,3 +239,23 @@ def test_an_error_that_no_call_explains_is_told_and_tried_again_ever_more_seldom
     assert reason.startswith("the worker failed: KeyError in test_deliver.py:")
     assert (found.breaker, found.reason) == (Breaker.DOWN, reason)
     assert waits == [1, 2, 4, 8]
+
+
+def test_what_is_wrong_with_the_configuration_is_what_the_bucket_shows(shop: Company, tmp_path: Path) -> None:
+    """It is found out before a process is asked for, and shown whole: the message is ours, and names no person."""
+    with wired(shop, tmp_path, lease_seconds=5) as hasty:
+        assert hasty.deliver(BUCKET, lambda: False) is False
+        found = hasty.ledger.breakers.health_of(str(BUCKET))
+
+    assert found.is_open
+    assert str(found.reason).startswith("OPTRELAY_LEASE_SECONDS is 5, but connection 'capillary' needs ")
+
+
+def test_a_delivery_that_fails_stops_its_bucket(parts: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of our own code is shown without what it says, and raises nothing that would be tried at once."""
+    record(parts, {"user_id": "1"})
+    monkeypatch.setattr(parts.ledger.queue, "due", lambda *_: {}["jane.doe@example.com"])
+
+    assert parts.deliver(BUCKET, lambda: False) is False
+    found = parts.ledger.breakers.health_of(str(BUCKET))
+    assert str(found.reason).startswith("the worker failed: KeyError in test_deliver.py:")
