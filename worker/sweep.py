@@ -57,14 +57,14 @@ def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> 
     worker_context.ledger.maintenance.check_revision()
     _report(worker_context)
     worker_context.ledger.fuses.work_off()
-    sent = _wake_all(worker_context)
+    sent = wake_all(worker_context)
     _look_each_minute(worker_context)
     _forget_what_is_old(worker_context)
     unreleased = worker_context.ledger.intake.unpublished()
     for import_id in unreleased if abandoned is None else abandoned.among(unreleased):
         awake = _Rounds(worker_context)
         worker_context.ledger.intake.publish(import_id, awake.go_on)
-        sent += awake.sent + _wake_all(worker_context)
+        sent += awake.sent + wake_all(worker_context)
     return sent
 
 
@@ -111,11 +111,12 @@ class _Rounds:
     def go_on(self, _: int) -> None:
         """Wake workers if the last time is a sweep ago."""
         if time.monotonic() - self.last >= self.worker_context.settings.sweep_seconds:
-            self.sent += _wake_all(self.worker_context)
+            self.sent += wake_all(self.worker_context)
             self.last = time.monotonic()
 
 
-def _wake_all(worker_context: WorkerContext) -> int:
+def wake_all(worker_context: WorkerContext) -> int:
+    """Wake workers for every bucket with something due; return how many wake-ups were sent."""
     return sum(_wake(worker_context, name) for name in worker_context.settings.connections)
 
 

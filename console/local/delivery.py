@@ -17,10 +17,12 @@ from consent.settings import Settings
 from console.exit_codes import RunResult
 from console.local.broker import LocalBroker
 from console.local.monitor import Monitor, Snapshot, buckets_of, is_busy
+from console.local.notifier import send_wake_ups
 from console.local.run_lease import exclusive_run
 from console.local.worker import LocalWorker
 from worker.bootstrap import WorkerContext
 from worker.ratelimit.write_ahead import end_reservations_of
+from worker.sweep import wake_all
 
 _GRACE_SECONDS = 30.0
 
@@ -61,6 +63,14 @@ class LocalDelivery:
             return
         for name in sorted(connections):
             parts.worker_context.check(name)
+
+    def begin(self, settings: Settings, ledger: Ledger) -> bool:  # noqa: ARG002 - it has its own
+        """Have what is due delivered by its own worker; return whether anything is. Raises BrokerUnavailable."""
+        if self._parts is None or not buckets_of(self._parts.worker_context):
+            return False
+        if self._parts.broker is not None:
+            _prime(self._parts.worker_context)
+        return wake_all(self._parts.worker_context) > 0
 
     def deliver(self, settings: Settings, imports: Sequence[str], on_snapshot: Callable[[Snapshot], None]) -> RunResult:
         """Deliver until nothing is pending, or nothing can be delivered; what is left stays pending.
@@ -172,6 +182,10 @@ class RemoteDelivery:
 
     def get_ready(self, settings: Settings, connections: Collection[str], *, is_news: bool) -> None:
         """Do nothing: the workers run elsewhere."""
+
+    def begin(self, settings: Settings, ledger: Ledger) -> bool:
+        """Wake them; return whether anything is due. Raises BrokerUnavailable."""
+        return send_wake_ups(settings, ledger)
 
     def deliver(self, settings: Settings, imports: Sequence[str], on_snapshot: Callable[[Snapshot], None]) -> RunResult:
         """Watch until it ends; return how it ended."""

@@ -1,19 +1,46 @@
-"""The notifier: it wakes workers from a thread of its own, so that a producer never waits for the broker."""
+"""Waking workers for what a command has recorded, and the notifier: a thread so that no producer waits for it."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
+from consent.broker.message import CUSTOMERS_A_WAKE_UP
 from consent.broker.wakeups import WakeUps
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable
+from consent.ledger.ledger import Ledger
 from consent.settings import Settings
 
 _AFTER_TROUBLE_SECONDS = 2.0
 _CLOSE_SECONDS = 2.0
+
+
+def send_wake_ups(settings: Settings, ledger: Ledger) -> bool:
+    """Wake the workers of every connection with something to deliver, if there is a broker; return whether it did.
+
+    Raises BrokerUnavailable and LedgerUnavailable.
+    """
+    if not settings.broker_url:
+        return False
+    waiting = [one for one in ledger.queries.pending_by_bucket() if one.connection in settings.connections]
+    if not waiting:
+        return False
+    with closing(WakeUps(settings.broker_url)) as wakeups:
+        asked = {name: wakeups.waiting_by_bucket(name) for name in {bucket.connection for bucket in waiting}}
+        for bucket in waiting:
+            # No more than are useful: with many buckets, each import would add wake-ups for all of them.
+            wakeups.send(bucket, max(0, _useful(settings, ledger, bucket) - asked[bucket.connection][bucket]))
+    return True
+
+
+def _useful(settings: Settings, ledger: Ledger, bucket: Bucket) -> int:
+    """Return how many delivery batches the due customers of a bucket fill."""
+    most = settings.connection(bucket.connection).max_batches
+    size = min(settings.batch_customers, CUSTOMERS_A_WAKE_UP)
+    return min(most, -(-ledger.queue.due(bucket, most * size) // size))
 
 
 @contextmanager

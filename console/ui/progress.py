@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consent.change import Bucket
+from consent.errors import OptrelayError
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.ledger.review.pauses import Pause
 from consent.settings import Settings
@@ -28,6 +30,7 @@ if TYPE_CHECKING:  # `status` and `import` start without what a run starts
     from console.local.monitor import Snapshot
 
 PLAIN_EVERY_SECONDS = 5.0
+WAKE_EVERY_SECONDS = 1.0
 
 
 class ReadingDisplay(Protocol):
@@ -40,6 +43,32 @@ class ReadingDisplay(Protocol):
     def releasing(self, changes: int) -> None:
         """So many further changes have become due."""
         ...
+
+
+@dataclass(slots=True)
+class EarlyWakeUps:
+    """A display of one file that has what is due of it delivered, while the rest of it is still being published.
+
+    `wake` wakes workers and returns whether anything was due; once it was, it is called each second at most.
+    """
+
+    display: ReadingDisplay
+    wake: Callable[[], bool]
+    woken_at: float = -math.inf
+
+    def reading(self, records: int, line: int, total_lines: int, rejected: int) -> None:
+        """Show it."""
+        self.display.reading(records, line, total_lines, rejected)
+
+    def releasing(self, changes: int) -> None:
+        """Show it, and wake workers; if that fails, they are woken at the end, or by a sweep."""
+        self.display.releasing(changes)
+        if time.monotonic() - self.woken_at >= WAKE_EVERY_SECONDS:
+            try:
+                if self.wake():
+                    self.woken_at = time.monotonic()
+            except OptrelayError:
+                self.woken_at = math.inf  # a broker that is away would be waited for each time
 
 
 @contextmanager

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
-from consent.broker.message import CUSTOMERS_A_WAKE_UP
-from consent.change import Bucket
 from consent.errors import STAYS, BrokerUnavailable, ConfigurationError, ImportUnderWay, UnusableInput
 from consent.files import path_text, user_name
 from consent.ledger.ledger import Ledger
@@ -31,7 +29,7 @@ from console.ledger_access import reading_ledger, writing_ledger
 from console.local.run_lease import who_delivers
 from console.ui.bottleneck import LimitsOverTime
 from console.ui.decisions import show_undo
-from console.ui.progress import delivery_display, reading_display
+from console.ui.progress import EarlyWakeUps, delivery_display, reading_display
 from console.ui.screen import Screen
 from console.ui.summaries import first_rejects, show_import, show_totals, totals_as_json
 from console.ui.text import counted
@@ -53,6 +51,10 @@ class Delivery(Protocol):
         """
         ...
 
+    def begin(self, settings: Settings, ledger: Ledger) -> bool:
+        """Have what is due delivered, while more becomes due; return whether anything is. Raises BrokerUnavailable."""
+        ...
+
     def deliver(self, settings: Settings, imports: Sequence[str], on_snapshot: Callable[[Snapshot], None]) -> RunResult:
         """Deliver everything that is pending; return how that ended."""
         ...
@@ -72,6 +74,7 @@ class _Run:
 
     context: CommandContext
     input_files: InputFiles
+    wake: Callable[[Settings, Ledger], bool]
     started: float = field(default_factory=time.monotonic)
     began: int | None = None
     results: list[ImportResult] = field(default_factory=list)
@@ -92,7 +95,8 @@ class _Run:
                         delivery.get_ready(settings, sure_to_be_called(ready.usable), is_news=is_news)
                     for _, files in groupby(ready.usable, lambda file: file.inspection.file.given):
                         self._move(
-                            [self._record_file(file, ledger) for file in files], ledger
+                            [self._record_file(file, ledger, alone=len(ready.usable) == 1) for file in files],
+                            ledger,
                         )  # members of one archive
             for one in ready.unusable:
                 self._note_unusable(one)
@@ -114,12 +118,14 @@ class _Run:
             raise ConfigurationError(f"import {self.input_files.replaces} cannot be undone: {reason}")
         show_undo(self.context.screen, self.input_files.replaces, result.undo_id, result.plan)
 
-    def _record_file(self, file: PreparedFile, ledger: Ledger) -> FileResult:
+    def _record_file(self, file: PreparedFile, ledger: Ledger, *, alone: bool) -> FileResult:
+        """Record a file. Delivery begins with it if it is `alone`: else a later one may supersede what was sent."""
         source = file.inspection.file
         found = FileResult(source.name, "recorded", path=source.given)
         try:
             with reading_display(self.context.screen, source.name) as display:
-                result = ingest_file(file, ledger.intake, display)
+                shown = EarlyWakeUps(display, partial(self.wake, self.context.settings, ledger)) if alone else display
+                result = ingest_file(file, ledger.intake, shown)
         except (UnusableInput, ConfigurationError) as error:  # its rejects file, if it is the configuration
             found.state, found.reason = "unusable", str(error)
             found.path = None if isinstance(error, (*STAYS, ConfigurationError)) else found.path  # it stays where it is
@@ -220,7 +226,7 @@ class _Run:
 
 def record_only(context: CommandContext, input_files: InputFiles) -> ExitCode:
     """Record files and wake the workers, which run elsewhere."""
-    run = _Run(context, input_files)
+    run = _Run(context, input_files, _send_wake_ups)
     run.record()
     if run.results:
         _wake(context)
@@ -234,7 +240,7 @@ def record_and_deliver(
 
     Of files of which none could be recorded nothing is delivered.
     """
-    run = _Run(context, input_files)
+    run = _Run(context, input_files, delivery.begin)
     if input_files.files:
         run.record(delivery)
         if not run.results:
@@ -265,27 +271,21 @@ def _wake(context: CommandContext) -> None:
 
 def wake_workers(context: CommandContext, ledger: Ledger) -> None:
     """Wake the workers of every connection with something to deliver; without a broker, say what delivers it."""
-    waiting = [one for one in ledger.queries.pending_by_bucket() if one.connection in context.settings.connections]
-    if not waiting:
+    settings = context.settings
+    if not settings.broker_url:
+        if any(one.connection in settings.connections for one in ledger.queries.pending_by_bucket()):
+            context.screen.note(who_delivers(ledger))
         return
-    if not context.settings.broker_url:
-        context.screen.note(who_delivers(ledger))
-        return
-    from consent.broker.wakeups import WakeUps  # noqa: PLC0415 - without a broker its library need not be loaded
-
     try:
-        with closing(WakeUps(context.settings.broker_url)) as wakeups:
-            asked = {name: wakeups.waiting_by_bucket(name) for name in {bucket.connection for bucket in waiting}}
-            for bucket in waiting:
-                # No more than are useful: with many buckets, each import would add wake-ups for all of them.
-                wanted = _useful_wake_ups(context.settings, ledger, bucket) - asked[bucket.connection][bucket]
-                wakeups.send(bucket, max(0, wanted))
+        _send_wake_ups(settings, ledger)
     except BrokerUnavailable as error:
         context.screen.note(f"{error}; nothing is lost")
 
 
-def _useful_wake_ups(settings: Settings, ledger: Ledger, bucket: Bucket) -> int:
-    """Return how many delivery batches the due customers of a bucket fill."""
-    most = settings.connection(bucket.connection).max_batches
-    size = min(settings.batch_customers, CUSTOMERS_A_WAKE_UP)
-    return min(most, -(-ledger.queue.due(bucket, most * size) // size))
+def _send_wake_ups(settings: Settings, ledger: Ledger) -> bool:
+    """Wake workers, and return whether anything is due; without a broker do nothing. Raises BrokerUnavailable."""
+    if not settings.broker_url:
+        return False
+    from console.local.notifier import send_wake_ups  # noqa: PLC0415 - without a broker its library need not be loaded
+
+    return send_wake_ups(settings, ledger)
