@@ -134,12 +134,16 @@ def _set_up_logs(**_: object) -> None:
 @worker_init.connect
 @beat_init.connect
 def _refuse_another_schema(**_: object) -> None:
+    """Look at the ledger, and close it: SQLite takes its parent's locks for a fork's own, which then has none."""
+    ledger = worker_context().ledger
     try:
-        worker_context().ledger.maintenance.prepare()
+        ledger.maintenance.prepare()
     except LedgerOutdated as error:
         raise SystemExit(f"error: {error}") from None
     except LedgerError as error:
         _log.warning("ledger.unavailable", reason=str(error))
+    finally:
+        ledger.close()
 
 
 @worker_before_create_process.connect

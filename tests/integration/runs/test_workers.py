@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+from consent.ledger.ledger import Ledger
 from console.local.broker import LocalBroker
-from tests.support.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
+from tests.support.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows, until
 
 CELERY = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
 
@@ -100,3 +101,47 @@ def test_green_pools_are_refused(shop: Company, pool: str) -> None:
     assert done.returncode == 2
     assert "prefork" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+FORKED = """
+import os, sys
+from celery.signals import worker_init
+from worker.app import worker_context
+
+worker_init.send(sender=None)
+ready, tell = os.pipe()
+if os.fork():
+    os.read(ready, 1)
+    os._exit(0)
+count = worker_context().ledger.breakers.count_failures
+count("capillary", 1)
+os.write(tell, b"!")
+sys.stdin.readline()
+count("capillary", 1)
+os._exit(0)
+"""
+
+
+def test_a_process_of_the_pool_has_its_own_locks_on_the_ledger(shop: Company) -> None:
+    """A worker was killed, and what its pool wrote last was lost: its locks were the parent's, and ended with it."""
+    command, folder = [sys.executable, "-c", FORKED], Path(__file__).parents[3]
+    worker = subprocess.Popen(command, env=shop.environment(), cwd=folder, stdin=subprocess.PIPE)
+    assert worker.wait(30) == 0
+
+    address = shop.environment()["OPTRELAY_LEDGER_URL"]
+    ledger = Ledger(address)
+    ledger.breakers.count_failures("capillary", 1)
+    ledger.close()
+    assert worker.stdin is not None
+    worker.stdin.write(b"go on\n")
+    worker.stdin.close()
+
+    until(lambda: _failures(address) == 3, seconds=10)
+
+
+def _failures(address: str) -> int:
+    ledger = Ledger(address)
+    try:
+        return ledger.breakers.health_of("capillary").failures
+    finally:
+        ledger.close()
