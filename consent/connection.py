@@ -65,8 +65,8 @@ def parse_rate(text: str) -> Rate:
 
 
 def read_rate(value: object) -> object:
-    """Return the rate that a setting writes as text; anything else as it is."""
-    return parse_rate(value) if isinstance(value, str) else value
+    """Return the rate that a setting writes as text; raise ValueError for what can be none, such as a number alone."""
+    return value if value is None or isinstance(value, Rate | Mapping) else parse_rate(str(value))
 
 
 def with_current_names(given: Mapping[str, Any], renamed: Mapping[str, str], prefix: str = "") -> dict[str, Any]:

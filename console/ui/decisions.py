@@ -45,7 +45,9 @@ def show_findings(screen: Screen, findings: Sequence[Mapping[str, Any]], decided
     for one in findings:
         message = f"  {held if one['holds'] else 'notice'}: {one['guard']}: {one['says']}"
         screen.show(message, "red" if one["holds"] and not decided.startswith("was") else "yellow")
-        screen.show(f"    {guard_in_words(one['guard'])}", "dim")
+        meaning = guard_in_words(one["guard"]).removeprefix(one["guard"]).strip(" ()")
+        if meaning not in {"", one["says"]}:
+            screen.show(f"    {meaning}", "dim")
         for example in one["examples"]:
             screen.show(f"    for example {spoken(example)}")
 

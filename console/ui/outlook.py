@@ -162,12 +162,17 @@ def show_outlooks(screen: Screen, found: Sequence[Outlook]) -> None:
 
 def stuck_in_words(one: StuckOptOuts) -> str:
     """Say which opt-outs wait for a person, how many of them are or will soon be late, and what to look at."""
-    where, command = _STUCK[one.state]
+    rest = "; `optrelay deadlines` looks at all of them" if one.at_least else ""
+    return f"{stuck_counts(one)}; see `{_STUCK[one.state][1]}`{rest}"
+
+
+def stuck_counts(one: StuckOptOuts) -> str:
+    """Say which opt-outs wait for a person, and how many of them are or will soon be late."""
+    where = _STUCK[one.state][0]
     least = "at least " if one.at_least else ""
     times = [f"{least}{n:,} {when}" for n, when in ((one.late, "late"), (one.due_in_24h, "due within a day")) if n]
-    late = f": {', '.join(times)} by {one.rule}" if times else ""
-    rest = "; `optrelay deadlines` looks at all of them" if one.at_least else ""
-    return f"{one.connection}: {least}{counted(one.open, 'opt-out')} {where}{late}; see `{command}`{rest}"
+    late = f": {', '.join(times)} by the rule {one.rule}" if times else ""
+    return f"{one.connection}: {least}{counted(one.open, 'opt-out')} {where}{late}"
 
 
 _STUCK = {

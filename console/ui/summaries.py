@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -88,12 +88,11 @@ def show_import(
         show_fuse_ways(screen, report.import_id)
     if report.rejected:
         where = f"; fix them in {rejects_file} and import that" if rejects_file else _rejected_events(report)
-        shown_below = {one.message for one in first}
-        reasons = {code: reason for code, reason in report.reject_reasons.items() if reason not in shown_below}
-        screen.show(f"  rejected: {codes(report.reject_codes, reasons)}{where}", "yellow")
-        _show_rejects(screen, report, first)
+        shown = {one.code for one in first}
+        reasons = {code: reason for code, reason in report.reject_reasons.items() if code not in shown}
+        show_codes(screen, "rejected", report.reject_codes, reasons, where, between=_first_lines(report, first))
     if report.dead:
-        screen.show(f"  dead: {codes(report.dead_codes, report.dead_reasons)}; {_letters(report)}", "yellow")
+        show_codes(screen, "dead", report.dead_codes, report.dead_reasons, f"; {_letters(report)}")
     if report.undone_at is not None:
         screen.show(f"  undone {from_micros(report.undone_at):%Y-%m-%d %H:%M} UTC", "yellow")
 
@@ -103,13 +102,13 @@ def first_rejects(ledger: Ledger, report: ImportReport) -> list[RejectLine]:
     return ledger.queries.rejects_page(report.import_id, limit=_REJECTS) if report.rejected else []
 
 
-def _show_rejects(screen: Screen, report: ImportReport, first: Sequence[RejectLine]) -> None:
-    """Print where the first rejected rows stand, and why each was rejected."""
+def _first_lines(report: ImportReport, first: Sequence[RejectLine]) -> Iterator[str]:
+    """Say where the first rejected rows stand, and why each was rejected."""
     for one in first:
         place = f"{'line' if report.kind == 'csv' else 'event'} {one.line:,}"
-        screen.show(f"    {place}{f', {one.column}' if one.column else ''}: {one.message}")
+        yield f"{place}{f', {one.column}' if one.column else ''}: {one.message}"
     if first and report.rejected > len(first):
-        screen.show(f"    and {report.rejected - len(first):,} more")
+        yield f"and {report.rejected - len(first):,} more"
 
 
 def show_totals(screen: Screen, reports: Sequence[ImportReport]) -> None:
@@ -156,14 +155,27 @@ def _letters(report: ImportReport) -> str:
     return f"{report.discarded:,} of them discarded; {look}" if report.discarded else look
 
 
-def codes(counted: Mapping[str, int], reasons: Mapping[str, str]) -> str:
-    """Return codes with their numbers and what they mean, the commonest first."""
-    counts = (f"{count:,} × {code}" + _meaning(reasons.get(code)) for code, count in Counter(counted).most_common())
-    return " · ".join(counts)
+def show_codes(
+    screen: Screen,
+    what: str,
+    counted: Mapping[str, int],
+    reasons: Mapping[str, str],
+    where: str = "",
+    *,
+    between: Iterable[str] = (),
+) -> None:
+    """Print codes with their numbers, the commonest first, where to look, and what they mean.
 
-
-def _meaning(reason: str | None) -> str:
-    return f": {reason}" if reason else ""
+    A single code has its meaning behind it; each of several has a line for it, below the lines in `between`.
+    """
+    ordered = Counter(counted).most_common()
+    counts = " · ".join(f"{count:,} × {code}" for code, count in ordered)
+    meanings = [(code, reasons[code]) for code, _ in ordered if reasons.get(code)]
+    if len(ordered) == 1 and meanings:
+        counts, meanings = f"{counts}: {meanings[0][1]}", []
+    screen.show(f"  {what}: {counts}{where}", "yellow")
+    for line in (*between, *(f"{code}: {reason}" for code, reason in meanings)):
+        screen.show(f"    {line}")
 
 
 def rows_in_words(report: ImportReport) -> str:

@@ -128,6 +128,18 @@ def test_a_rate_that_is_none_is_refused_with_an_example(text: str) -> None:
         parse_rate(text)
 
 
+@pytest.mark.parametrize("value", ["3", "true", '["100/minute"]'])
+def test_a_rate_in_the_file_that_is_no_text_is_refused_with_an_example(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str
+) -> None:
+    """A person was told to give "a dictionary or an instance of Rate"."""
+    (tmp_path / "rate.toml").write_text(f"[connections.capillary]\nrate = {value}\n")
+    monkeypatch.setenv("OPTRELAY_CONFIG", str(tmp_path / "rate.toml"))
+    with pytest.raises(ConfigurationError, match="RATE: a rate is written like 100/minute") as refused:
+        load_settings()
+    assert "Rate" not in str(refused.value)
+
+
 def test_a_region_is_a_country(monkeypatch: pytest.MonkeyPatch) -> None:
     """UK is none: a typing error would refuse every national number, or read it as another country's."""
     monkeypatch.setenv("OPTRELAY_CONNECTIONS__INFOBIP__REGION", "gb")

@@ -22,4 +22,5 @@ def provider_of(connection: ConnectionSettings) -> Provider:
         return PROVIDERS[connection.provider.lower()]
     except KeyError:
         known = ", ".join(sorted(PROVIDERS))
-        raise ConfigurationError(f"there is no provider {connection.provider!r} (known: {known})") from None
+        how = "OPTRELAY_CONNECTIONS__<NAME>__PROVIDER names it; without that, the connection's own name does"
+        raise ConfigurationError(f"there is no provider {connection.provider!r} (known: {known}): {how}") from None

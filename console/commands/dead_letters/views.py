@@ -121,6 +121,8 @@ def history_as_json(made: Sequence[Attempt], done: Sequence[AuditEntry]) -> dict
 
 def effects_text(effects: Mapping[int, ReplayEffect]) -> str:
     """Say what replaying does, in numbers."""
+    if not effects:
+        return "no dead letter like that can be replayed: `optrelay dead-letters list` shows them all"
     counts = Counter(effects.values())
     return (
         f"{counts[ReplayEffect.REPLAYED]:,} would be delivered again; "

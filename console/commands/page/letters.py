@@ -150,7 +150,8 @@ def discard(visit: Visit) -> Response:
 def _replay(visit: Visit, found: FoundDeadLetters, why: str) -> str:
     effects = Counter(visit.ledger.dead_letters.replay(found, who=visit.who, why=why, whole=True).values())
     message = f"{counted(effects[ReplayEffect.REPLAYED], 'letter')} will be delivered again"
-    return f"{message}; {effects[ReplayEffect.SUPERSEDED]:,} closed, because a newer change has overtaken them."
+    closed = effects[ReplayEffect.SUPERSEDED]
+    return f"{message}; {closed:,} closed, because a newer change has overtaken them." if closed else f"{message}."
 
 
 def _discard(visit: Visit, found: FoundDeadLetters, why: str) -> str:

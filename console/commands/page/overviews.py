@@ -20,7 +20,7 @@ from console.commands.ledger.status import BucketStatus, overview
 from console.commands.page.charts import BarChart, ForecastChart, forecast_chart, settled_chart, waiting_chart
 from console.commands.page.visit import Mistake, Visit, key_of
 from console.ui.decisions import RESET_IN_WORDS, fuse_in_words
-from console.ui.outlook import Outlook, pause_warning, paused_outlooks, stuck_in_words
+from console.ui.outlook import Outlook, pause_warning, paused_outlooks, stuck_counts
 from console.ui.text import counted
 
 _GROUPS = 8
@@ -31,6 +31,10 @@ _NOTICES = 50
 
 _BOX = "notice-"
 """How the names of the boxes begin, each with the number of its notice."""
+
+_STUCK_AT = {"dead": "/dead-letters", "held": "/imports"}
+"""Where a person decides about opt-outs that wait, by their state."""
+
 _SHOWN_ABOVE = frozenset(
     {
         *("import_held", "connection_stopped", "dead_letters_new", "deadline_breached", "deadline_at_risk"),
@@ -61,7 +65,7 @@ def _today(visit: Visit, status: HTTPStatus = HTTPStatus.OK, mistake: str = "") 
         still=seen.still.message,
         writable=seen.writable,
         late=[one for one in seen.deadlines if one.forecast.at_risk or one.forecast.breached],
-        stuck=[stuck_in_words(one) for one in queries.stuck_optouts(MOST_STUCK)],
+        stuck=[(stuck_counts(one), _STUCK_AT[one.state]) for one in queries.stuck_optouts(MOST_STUCK)],
         notices=[one for one in notices if one.kind not in _SHOWN_ABOVE],
         unknown=unknown[:_NOTICES],
         more_unknown=max(0, len(unknown) - _NOTICES),

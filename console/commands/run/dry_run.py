@@ -30,7 +30,7 @@ from console.ui.limits import bucket_label, limit_of
 from console.ui.outlook import Outlook, outlooks, show_outlooks, show_stuck
 from console.ui.progress import ReadingDisplay, reading_display
 from console.ui.screen import Screen
-from console.ui.summaries import codes, rows_in_words, stamped_in_words, totals_as_json
+from console.ui.summaries import rows_in_words, show_codes, stamped_in_words, totals_as_json
 from console.ui.text import counted, duration_text
 from producers.files.file import PreparedFile, read_chunks, warning_notes
 from producers.ingest_file import record_chunk, source_of
@@ -242,7 +242,7 @@ def _show_file(screen: Screen, found: ImportReport) -> None:
     if found.stamped:
         screen.show(f"  {stamped_in_words(found)}", "yellow")
     if found.rejected:
-        screen.show(f"  would be rejected: {codes(found.reject_codes, found.reject_reasons)}", "yellow")
+        show_codes(screen, "would be rejected", found.reject_codes, found.reject_reasons)
 
 
 def _time(name: str, need: Need, waiting: int) -> str:

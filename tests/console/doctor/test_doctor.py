@@ -28,6 +28,7 @@ def test_the_password_is_never_shown(cli: Cli) -> None:
         ("CONNECTIONS__CAPILLARY__PASSWORD", "", "PASSWORD"),
         ("CONNECTIONS__CAPILLARY__BASE_URL", "http://example.com", "https://"),
         ("CONNECTIONS__CAPILLARY__PROVIDER", "unknown", "there is no provider"),
+        ("CONNECTIONS__SHOP__BASE_URL", "http://127.0.0.1", "OPTRELAY_CONNECTIONS__<NAME>__PROVIDER names it"),
         ("BROKER_URL", "redis://127.0.0.1:1/0", "it cannot be reached"),
         ("BROKER_URL", "nonsense", "redis://localhost:6379/0"),
         ("LEDGER_URL", "postgresql+psycopg://kim:pw@127.0.0.1:1/x", "Connection refused"),

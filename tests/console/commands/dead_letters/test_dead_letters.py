@@ -77,6 +77,13 @@ def test_replay_must_be_told_which(buried: Cli) -> None:
     assert buried("dead-letters", "replay").code == 2
 
 
+def test_a_replay_that_finds_nothing_says_so(buried: Cli) -> None:
+    """It said that 0 would be delivered again and 0 closed, and left open whether the filter was wrong."""
+    answer = buried("dead-letters", "replay", "--code", "9999")
+    assert (answer.code, "no dead letter like that can be replayed" in answer.out) == (0, True)
+    assert "0 would" not in answer.out
+
+
 def test_replay_without_anybody_to_ask_needs_yes(buried: Cli) -> None:
     """A script that does not say --yes replays nothing."""
     answer = buried("dead-letters", "replay", "--all")

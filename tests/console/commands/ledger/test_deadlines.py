@@ -23,7 +23,7 @@ def test_a_late_dead_letter_is_shown_and_checked(cli: Cli, url: str, tmp_path: P
     assert (one["state"], one["rule"], one["open"], one["late"]) == ("dead", "gmail-48h", 1, 1)
     assert "Opt-outs that wait for a person" in cli("deadlines").err + cli("deadlines").out
 
-    message = "waits for a person: capillary: 1 opt-out among the dead letters: 1 late by gmail-48h"
+    message = "waits for a person: capillary: 1 opt-out among the dead letters: 1 late by the rule gmail-48h"
     other = write(tmp_path, "b.csv", "1001418,EMAIL,BULK,OPTOUT,2026-11-20T08:30:00Z")
     for command in (("status",), ("run", "--dry-run", other)):
         found = cli(*command, "--json")
@@ -48,6 +48,6 @@ def test_where_not_all_were_looked_at_each_count_is_a_least_one() -> None:
     some = StuckOptOuts("capillary", "held", "gmail-48h", 10_000, 9, 12, None, at_least=True)
 
     assert stuck_in_words(some) == (
-        "capillary: at least 10,000 opt-outs held by a guard: at least 12 late, at least 9 due within a day by "
-        "gmail-48h; see `optrelay held`; `optrelay deadlines` looks at all of them"
+        "capillary: at least 10,000 opt-outs held by a guard: at least 12 late, at least 9 due within a day by the "
+        "rule gmail-48h; see `optrelay held`; `optrelay deadlines` looks at all of them"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def test_today_says_in_order_what_to_do_and_draws_the_last_hours(ledger: Ledger)
         assert "<rect" in drawn
         assert '<th scope="row"' in table
     assert PERSON not in shown.text
+    assert re.search(r'due within a day by the rule [a-z0-9-]+ · <a href="[^"]*/dead-letters">Look</a>', shown.text)
+
+
+def test_one_customer_who_waits_is_spoken_of_as_one(ledger: Ledger) -> None:
+    """Today said "1 customer have changes to be delivered"."""
+    file_of(ledger, "a.csv", new_change(10))
+    with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
+        assert "1 customer has changes to be delivered;" in text_of(browser.get("/"))
 
 
 def test_today_with_nothing_to_do_says_so(ledger: Ledger) -> None:

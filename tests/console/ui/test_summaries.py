@@ -1,0 +1,51 @@
+"""What became of an import, in words: many reasons and what the guards found, each said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import HEADER, Cli, write
+
+GOOD = "1001000,EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z"
+BROKEN = (
+    "1001001,FAX,BULK,OPTOUT,2026-01-01T00:00:00Z",
+    "1001002,SMOKE,BULK,OPTOUT,2026-01-01T00:00:00Z",
+    ",EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z",
+    "1001003,EMAIL,BULK,OPTOUT,yesterday",
+    "9.19E+11,EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z",
+)
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_each_of_several_reasons_has_a_line_of_its_own(cli: Cli, tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Six reasons in one paragraph were a wall of text, in which no reason could be found."""
+    command = "run" if options else "import"
+    lines = cli(command, write(tmp_path, "many.csv", GOOD, *BROKEN), *options).out.splitlines()
+    [at] = [number for number, line in enumerate(lines) if "rejected: " in line]
+    counts = "2 × unknown_value · 1 × missing_field · 1 × unreadable_time · 1 × damaged_number"
+    assert sorted(lines[at].partition("rejected: ")[2].partition(";")[0].split(" · ")) == sorted(counts.split(" · "))
+    below = lines[at + 1 :]
+    for code in ("unreadable_time", "damaged_number"):
+        assert sum(line.startswith(f"    {code}: ") for line in below) == 1
+    for code in ("unknown_value", "missing_field"):
+        assert any(line.startswith(f"    {code}: ") for line in below) is bool(options)
+    if not options:
+        places = ["line 3, channel", "line 4, channel", "line 5, user_id", "and 2 more"]
+        assert [line.strip().partition(":")[0] for line in below[:4]] == places
+
+
+def test_what_a_guard_found_is_said_once(cli: Cli, tmp_path: Path) -> None:
+    """Its name, what it found and what its name means stood there twice, on two lines."""
+    (tmp_path / "none.csv").write_text(f"{HEADER}\n")
+    answer = cli("import", str(tmp_path / "none.csv"))
+    assert answer.out.splitlines()[-1] == "  notice: empty: has no rows"
+
+
+def test_what_a_guard_means_is_said_without_its_name_again(cli: Cli, tmp_path: Path) -> None:
+    """The name that a person does not know stood there twice."""
+    many = [f"{1001000 + n},EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z" for n in range(1100)]
+    lines = cli("import", write(tmp_path, "all.csv", *many)).out.splitlines()
+    [at] = [number for number, line in enumerate(lines) if "notice: mass_optout: would opt out" in line]
+    assert lines[at + 1] == "    opts out far more people than usual"
