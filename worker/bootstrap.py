@@ -25,12 +25,11 @@ from consent.ledger.ledger import Ledger
 from consent.settings import Settings
 from consent.tracing.spans import SpanWriter, writer
 from worker.channels import NoticeSender
-from worker.delivery.breaker import may_call, note_error
+from worker.delivery.breaker import Observations, RecentCustomers, may_call, note_error
 from worker.delivery.bucket_context import BucketContext, process_cap
 from worker.delivery.concurrency import PREPARING, ConcurrencyLimit
 from worker.delivery.deliver import LONGEST_SECONDS, LONGEST_WINDOWS, PATIENCE_SECONDS, Delivery
-from worker.delivery.observations import Observations, RecentCustomers
-from worker.delivery.retry import RetryPolicy
+from worker.delivery.results import RetryPolicy
 from worker.delivery.traces import DeliveryTrace
 from worker.http.client import Sender, check_connection
 from worker.providers import provider_of

@@ -13,9 +13,9 @@ from tests.model.calls import DOUBT, Calls
 from tests.model.changes import OVERLAPPING, who
 from tests.model.provider import TIMEOUT
 from tests.model.world import FUSE, STATISTICS, Delivery
-from worker.delivery import breaker
-from worker.delivery.observations import Observations
-from worker.delivery.retry import RetryPolicy
+from worker.delivery import breaker, evidence
+from worker.delivery.breaker import Observations
+from worker.delivery.results import RetryPolicy
 
 POLICY = RetryPolicy(2, 1.0, 1.0)
 
@@ -90,7 +90,7 @@ class Settlements(Calls):
         ids = tuple(change.id for change in task.changes)
         call = Attempt(task.target_id, now, 1, "write", 403, "403", ids)
         later = Retry("403", "a gateway refuses this customer", counts=False)
-        own = ids if breaker.is_its_own(self.ledger, before, watch, task, call, Unauthorized("no access")) else ()
+        own = ids if evidence.is_its_own(self.ledger, before, watch, task, call, Unauthorized("no access")) else ()
         outcomes = POLICY.decide(task, dict.fromkeys(ids, later), healthy=False, own=own)
         dead = {number for number, outcome in outcomes.items() if isinstance(outcome, PermanentFailure)}
         self.killed |= dead

@@ -21,7 +21,7 @@ from console.local.broker import LocalBroker
 from tests.support.ledgers import settlement
 from worker.bootstrap import WorkerContext
 from worker.delivery import breaker, throttling
-from worker.delivery.observations import Observations
+from worker.delivery.breaker import Observations
 from worker.heartbeat import has_sweep
 from worker.sweep import Abandoned, sweep
 

@@ -1,21 +1,31 @@
 """The circuit breaker of a bucket: it stops the calls where a provider is down or refuses us, and probes it.
 
-Its state stands in the ledger, so every process stops; half-open is one probe, won by one process. See Nygard, "Release
-It!", and docs/resilience.md.
+Its state stands in the ledger, so every process stops; half-open is one probe, won by one process. A delivery notes
+what it sees of its bucket, and concludes from that at the end of each window. See Nygard, "Release It!", and
+docs/resilience.md.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from consent.change import Bucket
 from consent.errors import ConfigurationError, place_of
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker, BucketHealth, Trip
-from consent.ledger.queue.tasks import Attempt, CustomerTask
-from consent.outcome import Health, Throttled, Unauthorized, Unavailable
-from worker.delivery.observations import FAILURES_TO_OPEN, Observations
+from consent.outcome import Health, Healthy, Throttled, Unauthorized, Unavailable
+
+FAILURES_TO_OPEN = 5
+"""Failed calls in a row, with no customer served between them, that open the breaker."""
+
+REFUSALS_TO_STOP = 3
+"""Unauthorized calls in a row, with no customer served between them, after which a delivery makes no further call."""
+
+FEW_THROTTLED, SERVED_FOR_EACH_THROTTLED = 10, 3
+"""So many customers may draw a 429 of their own. Where more do, so many must be served for each of them."""
 
 PROBES_TO_CONFIRM = 3
 """Openings in a row after which a refusal is the connection's: each was another customer's, if there is any."""
@@ -27,6 +37,131 @@ _JUST_NOW = 60_000_000
 
 _WELL_AGAIN_AFTER = 1_000_000
 _ODDS = random.SystemRandom()
+
+
+@dataclass(slots=True)
+class RecentCustomers:
+    """Which customers of a bucket were served lately and which were throttled, as this process has seen it."""
+
+    _seen: deque[tuple[int, bool]] = field(default_factory=lambda: deque(maxlen=5_000))
+
+    def note(self, targets: Iterable[int], *, served: bool) -> None:
+        """Take in an answer about these targets."""
+        self._seen.extend((target, served) for target in targets)
+
+    def mostly_serves(self, *, but: int) -> bool:
+        """Whether nearly all others were served lately: where many are throttled, it is the limit that speaks."""
+        served: set[int] = set()
+        throttled: set[int] = set()
+        for target, well in tuple(self._seen):
+            if target != but:
+                (served if well else throttled).add(target)
+        return len(throttled) <= FEW_THROTTLED or len(served) >= SERVED_FOR_EACH_THROTTLED * len(throttled)
+
+
+@dataclass(slots=True)
+class Observations:
+    """What one delivery has seen of its bucket in this window, and whether it should go on.
+
+    A bad answer is at first only what one customer drew: its targets are `suspects` until another one is served.
+    `unfit` says that the bucket cannot be called at all, `throttled` that every customer has to wait. `blamed` says
+    that an answer may be the fault of its change: then it matters when the bucket last did well.
+    """
+
+    blamed: bool = False
+    answered: bool = False
+    failures: int = 0
+    refusals: int = 0
+    unfit: Unauthorized | None = None
+    throttled: Throttled | None = None
+    suspects: dict[int, Unauthorized | Unavailable] = field(default_factory=dict)
+    recent: RecentCustomers = field(default_factory=RecentCustomers)
+    _served: dict[int, int] = field(default_factory=dict)
+    _read_at: int | None = None
+
+    def note(self, seen: Health, targets: Iterable[int] = (), *, served: Iterable[int] = (), at: int = 0) -> None:
+        """Take in one answer to a call that began `at` (microseconds); of some, who are `served`, it settled a change.
+
+        A call says how the provider was when it began: one that is slow may still be served while all others fail.
+        """
+        if isinstance(seen, Healthy):
+            self.answered, self.failures = True, 0
+            self._serve(served, at)
+        elif isinstance(seen, Unavailable):
+            self.failures += 1
+            self._suspect(targets, seen)
+        elif isinstance(seen, Unauthorized):
+            self.refusals += 1
+            self._suspect(targets, seen)
+        elif isinstance(seen, Throttled):
+            self.throttled = seen
+            self._suspect(targets, Unavailable("throttled"))
+
+    def begin_window(self) -> None:
+        """Forget what was seen, as a new delivery has seen nothing: what served a minute ago may be down by now.
+
+        What stops this delivery is kept for its end.
+        """
+        if self.stop:
+            return
+        self.blamed = self.answered = False
+        self.failures = self.refusals = 0
+        self.suspects.clear()
+        self._served.clear()
+        self._read_at = None
+
+    def vouch(self, at: int) -> None:
+        """Take in that a harmless read was answered well, which began at this moment.
+
+        It is a witness in this window only: that a provider can be read is no news for the customers of others.
+        """
+        self.answered, self._read_at, self.refusals = True, max(at, self._read_at or 0), 0
+        self.suspects.clear()
+
+    def excuse(self, target: int) -> None:
+        """Take in that the bad answers about a target are its own, and say nothing of the bucket."""
+        self.suspects.pop(target, None)
+        if not self.suspects:
+            self.failures = self.refusals = 0
+
+    @property
+    def proven(self) -> bool:
+        """Whether the bucket settled a change of any customer in this window, or a harmless read was answered."""
+        return bool(self._served) or self._read_at is not None
+
+    @property
+    def last_served(self) -> tuple[int, int] | None:
+        """Of the targets that were served, the one whose call began last, and when."""
+        return max(self._served.items(), key=lambda one: one[1], default=None)
+
+    def served_since(self, at: int, *, but: int) -> bool:
+        """Whether another target was served by a call that began at that moment or later, or a read was answered."""
+        if self._read_at is not None and self._read_at >= at:
+            return True
+        return any(target != but and moment >= at for target, moment in tuple(self._served.items()))
+
+    @property
+    def stop(self) -> bool:
+        """Whether to make no further call in this delivery."""
+        stopped = self.unfit is not None or self.throttled is not None
+        return stopped or self.refusals >= REFUSALS_TO_STOP or self.failures >= FAILURES_TO_OPEN
+
+    def _suspect(self, targets: Iterable[int], seen: Unauthorized | Unavailable) -> None:
+        self.blamed = True
+        for target in targets or (0,):
+            self.suspects[target] = seen
+
+    def _serve(self, targets: Iterable[int], at: int) -> None:
+        """Keep two whose calls began last: one of them is another customer than any that is asked about."""
+        targets, kept = tuple(targets), self._served
+        self.recent.note(targets, served=True)
+        for target in targets:
+            kept[target] = max(at, kept.get(target, at))
+            self.refusals = 0
+            if self.suspects:
+                self.suspects = {one: seen for one, seen in self.suspects.items() if one == target}
+        while len(kept) > 2:  # noqa: PLR2004
+            del kept[min(kept, key=kept.__getitem__)]
 
 
 def openings_to_confirm(found: BucketHealth) -> int:
@@ -46,52 +181,6 @@ def may_call(found: BucketHealth, now: int) -> bool:
     if found.throttled_until > now:
         return False
     return not found.is_open or found.probe_at <= now
-
-
-def is_proven(
-    ledger: Ledger, before: BucketHealth, observations: Observations, task: CustomerTask, called_at: int
-) -> bool:
-    """Whether a failure is about the change and not about the provider.
-
-    It is if another customer was served, or a harmless read was answered, by a call that began after the answer to the
-    change's latest try before this one; where this is the first, after its call began (`called_at`; 0 without a call).
-    So each try needs a witness of its own: of an outage, however long and however few customers are left, only a call
-    that was under way when it began can count.
-    """
-    observations.blamed = True
-    if not called_at:
-        return observations.proven
-    tries = ledger.queries.earlier_tries(task)
-    since = max(one.answered_at for one in tries) + 1 if tries else called_at
-    return observations.served_since(since, but=task.target_id) or _served_elsewhere(ledger, before, task, since)
-
-
-def is_its_own(
-    ledger: Ledger, before: BucketHealth, observations: Observations, task: CustomerTask, call: Attempt, seen: Health
-) -> bool:
-    """Whether a bad answer about the connection (refused, throttled, no answer) is only about this one customer.
-
-    It is if another customer was served by a call that began while this one was made or after it, in this delivery; or
-    in others, since the answer to the latest try. A 429 must come twice for that, and hardly any other customer may
-    have drawn one lately: an account whose limit others use up, which serves some, makes no dead letters.
-    """
-    observations.blamed = True
-    if not isinstance(seen, Throttled) and observations.served_since(call.at, but=task.target_id):
-        return True
-    tries = ledger.queries.earlier_tries(task)
-    alike = [one for one in tries if one.code == call.code]
-    match seen:
-        case Unauthorized():
-            comparable = bool(alike)
-        case Throttled():
-            again = bool(alike) and tries[-1] == alike[-1]
-            comparable = again and observations.recent.mostly_serves(but=task.target_id)
-        case _:
-            comparable = bool(tries)
-    if not comparable:
-        return False
-    since = max(one.answered_at for one in tries) + 1
-    return observations.served_since(since, but=task.target_id) or _served_elsewhere(ledger, before, task, since)
 
 
 def conclude(ledger: Ledger, before: BucketHealth, observations: Observations) -> None:
@@ -130,14 +219,6 @@ def note_error(ledger: Ledger, bucket: Bucket, error: Exception) -> str:
         probe_at = now + int(min(300.0, float(1 << min(found.trips, 10))) * 1_000_000)
         ledger.breakers.open_breaker(found, Trip(Breaker.DOWN, reason, probe_at), now=now)
     return reason
-
-
-def _served_elsewhere(ledger: Ledger, before: BucketHealth, task: CustomerTask, since: int) -> bool:
-    """Whether any process was served for another customer by a call that began at that moment or later."""
-    if before.is_open:
-        return False
-    found = ledger.breakers.health_of(before.name)
-    return found.served_id != task.target_id and found.healthy_at is not None and found.healthy_at >= since
 
 
 def _too_many(ledger: Ledger, before: BucketHealth, observations: Observations) -> bool:

@@ -13,11 +13,11 @@ import structlog
 
 from consent.ledger.queue.tasks import WITNESS, Attempt, CustomerTask
 from consent.outcome import Healthy, Retry, Throttled, Unavailable
+from worker.delivery.breaker import Observations
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.fuse_check import FuseCheck
-from worker.delivery.observations import INTERRUPTED, Call, Observations, TaskResult, note_call
 from worker.delivery.permits import Backlog, NoPermit, Permit, Permits
-from worker.delivery.retry import Retries
+from worker.delivery.results import INTERRUPTED, Call, Retries, TaskResult, note_call
 from worker.delivery.throttling import Throttling
 from worker.delivery.traces import DeliveryTrace
 from worker.http.failures import Failure, NoReply, unanswered

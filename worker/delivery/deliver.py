@@ -25,12 +25,12 @@ from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import CustomerTask, Settlement
 from consent.outcome import Retry, Unauthorized
 from worker.delivery import breaker
+from worker.delivery.breaker import Observations
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.calls import ClaimedBatch, ConcurrentCalls
 from worker.delivery.fuse_check import FuseCheck
-from worker.delivery.observations import Observations, TaskResult
 from worker.delivery.permits import Permits
-from worker.delivery.retry import DOUBT, Retries, RetryPolicy
+from worker.delivery.results import DOUBT, Retries, RetryPolicy, TaskResult
 from worker.delivery.throttling import Throttling
 from worker.delivery.traces import DeliveryTrace
 from worker.providers.contract import Plan

@@ -26,7 +26,7 @@ from consent.ledger.queue.tasks import CustomerTask, Settlement
 from consent.ledger.review.fuse_counts import FuseCounter, HarmlessRead
 from consent.outcome import Applied, PermanentFailure, Unchanged
 from worker.delivery.bucket_context import BucketContext
-from worker.delivery.observations import TaskResult
+from worker.delivery.results import TaskResult
 from worker.providers.contract import Request
 
 HarmlessReader = Callable[[Request, float], Coroutine[Any, Any, bool | None]]

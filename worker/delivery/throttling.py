@@ -18,9 +18,10 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import Attempt
 from consent.outcome import Throttled
-from worker.delivery import breaker
+from worker.delivery import evidence
+from worker.delivery.breaker import Observations
 from worker.delivery.bucket_context import BucketContext
-from worker.delivery.observations import Call, Observations
+from worker.delivery.results import Call
 
 USUAL_SECONDS = 60.0
 """The pause where neither the reply nor the provider's page says how long it is."""
@@ -52,8 +53,8 @@ class Throttling:
         self.observations.recent.note(call.targets, served=False)
         try:
             if len(tasks) == 1 and tasks[0].tries:
-                evidence = (tasks[0], made, seen)
-                if breaker.is_its_own(self.ledger, self.before, self.observations, *evidence):
+                found = (tasks[0], made, seen)
+                if evidence.is_its_own(self.ledger, self.before, self.observations, *found):
                     return False
             if self._paused and not asked:
                 return True  # it was said to several calls at once

@@ -15,7 +15,7 @@ from consent.change import Bucket
 from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Healthy
 from consent.tracing.spans import Span, SpanWriter, import_ids, new_ids, share
-from worker.delivery.observations import Call
+from worker.delivery.results import Call
 
 _CODE = re.compile(r"[A-Za-z0-9_.+-]{1,40}")
 _REFUSED = 400

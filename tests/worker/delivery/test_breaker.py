@@ -11,7 +11,7 @@ from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.outcome import Health, Healthy, Throttled, Unauthorized, Unavailable
 from tests.support.clock import Clock
 from worker.delivery import breaker
-from worker.delivery.observations import FAILURES_TO_OPEN, Observations
+from worker.delivery.breaker import FAILURES_TO_OPEN, Observations
 
 BUCKET = Bucket("capillary")
 NAME = str(BUCKET)

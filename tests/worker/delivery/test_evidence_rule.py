@@ -19,8 +19,8 @@ from consent.ledger.queue.tasks import Attempt, ClaimedChange, CustomerTask
 from consent.ledger.schema import attempts
 from consent.outcome import Healthy, Unavailable
 from tests.support.clock import Clock
-from worker.delivery import breaker
-from worker.delivery.observations import Observations
+from worker.delivery import breaker, evidence
+from worker.delivery.breaker import Observations
 
 SECOND, FAULT = 1_000_000, 20_000_000
 CUSTOMERS, PROCESSES = 4, 3
@@ -110,7 +110,7 @@ class Simulation:
             return
         task = CustomerTask(call.target_id, {}, (ClaimedChange(self.first, "", "EMAIL", Action.OPTOUT, 0, {}),))
         known = (self.ledger, process.before, process.seen, task)
-        counts = breaker.is_proven(*known, call.at) if self.is_served else breaker.is_its_own(*known, call, DOWN)
+        counts = evidence.is_proven(*known, call.at) if self.is_served else evidence.is_its_own(*known, call, DOWN)
         self.counted[call.target_id] += counts
         self.in_outage[call.target_id] += counts and call.at >= self.start + FAULT
         _write(self.ledger, call)

@@ -13,7 +13,7 @@ from consent.ledger.queue.breakers import Breaker
 from tests.support.company import Company, company
 from tests.support.worker import BUCKET, ROW, as_change, counts, deliveries, record, settled, wired
 from worker.bootstrap import WorkerContext
-from worker.delivery.retry import WITNESSED_TRIES
+from worker.delivery.results import WITNESSED_TRIES
 from worker.providers import PROVIDERS
 
 

@@ -7,15 +7,8 @@ import pytest
 from consent.change import Action
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.outcome import Health, Healthy, Retry, Throttled, Unauthorized, Unavailable
-from worker.delivery.observations import (
-    FAILURES_TO_OPEN,
-    REFUSALS_TO_STOP,
-    Call,
-    Observations,
-    RecentCustomers,
-    TaskResult,
-    note_call,
-)
+from worker.delivery.breaker import FAILURES_TO_OPEN, REFUSALS_TO_STOP, Observations, RecentCustomers
+from worker.delivery.results import Call, TaskResult, note_call
 from worker.providers.contract import Answer, Request
 
 DOWN, REFUSED, WELL = Unavailable("bad gateway"), Unauthorized("403"), Healthy()

@@ -23,9 +23,9 @@ from tests.support.company import company
 from tests.support.worker import BUCKET, counts, record, settled, wired
 from worker.bootstrap import WorkerContext
 from worker.delivery import deliver
+from worker.delivery.breaker import Observations
 from worker.delivery.calls import ClaimedBatch, ConcurrentCalls
 from worker.delivery.concurrency import PREPARING
-from worker.delivery.observations import Observations
 from worker.delivery.permits import Permit, Permits
 from worker.process import is_stopping, note_stopping
 from worker.providers.contract import Answer, Plan, Reply, Request

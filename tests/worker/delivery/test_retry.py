@@ -9,7 +9,7 @@ import pytest
 from consent.change import Action
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.outcome import Applied, Outcome, PermanentFailure, Retry, Unchanged
-from worker.delivery.retry import WITNESSED_CEILING, RetryPolicy
+from worker.delivery.results import WITNESSED_CEILING, RetryPolicy
 
 POLICY = RetryPolicy(max_attempts=3, first=2.0, ceiling=60.0, odds=random.Random(1))
 OF_THE_CHANGE = Retry("500", "internal error", counts=True)

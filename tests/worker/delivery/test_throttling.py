@@ -17,7 +17,7 @@ from tests.support.company import Company, company
 from tests.support.worker import BUCKET, counts, deliveries, record, settled, wired
 from worker.bootstrap import WorkerContext
 from worker.delivery import breaker, throttling
-from worker.delivery.observations import Observations
+from worker.delivery.breaker import Observations
 
 
 def test_when_told_to_wait_every_process_waits(parts: WorkerContext, shop: Company) -> None:

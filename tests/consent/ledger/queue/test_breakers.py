@@ -12,8 +12,8 @@ from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.ledger.schema import attempts
 from consent.outcome import Healthy, Throttled, Unauthorized, Unavailable
-from worker.delivery import breaker, throttling
-from worker.delivery.observations import FAILURES_TO_OPEN, Observations
+from worker.delivery import breaker, evidence, throttling
+from worker.delivery.breaker import FAILURES_TO_OPEN, Observations
 
 NOW = 1_800_000_000_000_000
 BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")
@@ -69,8 +69,8 @@ def test_proof_of_one_bucket_is_no_proof_for_another(ledger: Ledger) -> None:
     tried(ledger, NOW - 5_001)
     breaker.conclude(ledger, found(ledger), watched(Healthy()))
 
-    assert breaker.is_proven(ledger, found(ledger), Observations(), TASK, NOW)
-    assert not breaker.is_proven(ledger, found(ledger, CALM), Observations(), TASK, NOW)
+    assert evidence.is_proven(ledger, found(ledger), Observations(), TASK, NOW)
+    assert not evidence.is_proven(ledger, found(ledger, CALM), Observations(), TASK, NOW)
 
 
 def test_an_outage_for_everybody_proves_nothing_however_few_they_are(ledger: Ledger) -> None:
@@ -78,8 +78,8 @@ def test_an_outage_for_everybody_proves_nothing_however_few_they_are(ledger: Led
     breaker.conclude(ledger, found(ledger), watched(Healthy()))
     tried(ledger, NOW - 5_000)  # it was answered in the moment in which the other one's call began
 
-    assert not breaker.is_proven(ledger, found(ledger), Observations(), TASK, NOW + 10)
-    assert breaker.is_proven(ledger, found(ledger), watched(Healthy(), at=NOW + 1), TASK, NOW + 10)
+    assert not evidence.is_proven(ledger, found(ledger), Observations(), TASK, NOW + 10)
+    assert evidence.is_proven(ledger, found(ledger), watched(Healthy(), at=NOW + 1), TASK, NOW + 10)
 
 
 def test_a_first_failure_counts_only_if_a_call_that_began_later_was_served(ledger: Ledger) -> None:
@@ -87,9 +87,9 @@ def test_a_first_failure_counts_only_if_a_call_that_began_later_was_served(ledge
     itself = Observations()
     itself.note(Healthy(), (1,), served=(1,), at=NOW + 1)
 
-    assert not breaker.is_proven(ledger, found(ledger), watched(Healthy(), at=NOW - 1), TASK, NOW)
-    assert not breaker.is_proven(ledger, found(ledger), itself, TASK, NOW)
-    assert breaker.is_proven(ledger, found(ledger), watched(Healthy(), at=NOW + 1), TASK, NOW)
+    assert not evidence.is_proven(ledger, found(ledger), watched(Healthy(), at=NOW - 1), TASK, NOW)
+    assert not evidence.is_proven(ledger, found(ledger), itself, TASK, NOW)
+    assert evidence.is_proven(ledger, found(ledger), watched(Healthy(), at=NOW + 1), TASK, NOW)
 
 
 def test_the_same_outage_seen_by_several_deliveries_is_one_trip(ledger: Ledger) -> None:

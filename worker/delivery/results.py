@@ -1,23 +1,27 @@
-"""When something is tried again, and when it is not: exponential backoff with full jitter, and an end to it.
+"""What became of the customer tasks of a delivery, by their calls; and when something is tried again, or is not.
 
-Whose fault a failure was decides what counts: an outage kills nothing, and a change that fails alone has an end.
+Exponential backoff with full jitter, and an end to it. Whose fault a failure was decides what counts: an outage kills
+nothing, and a change that fails alone has an end.
 """
 
 from __future__ import annotations
 
 import math
 import random
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import BucketHealth
-from consent.ledger.queue.tasks import CustomerTask, Settlement
-from consent.outcome import Outcome, PermanentFailure, Retry
-from worker.delivery import breaker
+from consent.ledger.queue.tasks import WITNESS, Attempt, CustomerTask, Settlement
+from consent.outcome import Applied, Health, Healthy, Outcome, PermanentFailure, Retry, Unchanged
+from worker.delivery import evidence
+from worker.delivery.breaker import Observations
 from worker.delivery.bucket_context import BucketContext
-from worker.delivery.observations import Observations, TaskResult
-from worker.providers.contract import Request
+from worker.http.failures import NOTHING_SENT, Failure
+from worker.providers.contract import Answer, Request
 
 _ODDS = random.SystemRandom()
 
@@ -32,6 +36,116 @@ WITNESSED_TRIES = 5
 
 WITNESSED_CEILING = 30.0
 """Seconds between two of them at most: with the tries above, such a change is a dead letter within two minutes."""
+
+INTERRUPTED = "interrupted"
+"""The code of a call that was under way when the worker was stopped."""
+
+_GIVEN_UP = {Failure.TIMED_OUT.value, INTERRUPTED, "504", "524"}
+"""The codes of calls for which the worker, or a proxy, lost patience: most likely the provider is still at work."""
+
+_SETTLED = (Applied, Unchanged, PermanentFailure)
+
+
+@dataclass(slots=True)
+class Call:
+    """A call that has ended: when it began (microseconds), how many seconds it took, and what was answered.
+
+    `status` is None where no reply came. `in_doubt` says that a call went out whose answer never came, or was a
+    proxy's: the provider may still be at it.
+    """
+
+    request: Request
+    at: int
+    seconds: float
+    status: int | None
+    answer: Answer
+    in_doubt: bool = False
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether the same may be sent again while it is in doubt: the connection broke, and no one lost patience."""
+        return self.in_doubt and self.answer.code not in _GIVEN_UP
+
+    @property
+    def targets(self) -> list[int]:
+        """The targets that it was for."""
+        return [task.target_id for task in self.request.tasks]
+
+    @property
+    def served(self) -> list[int]:
+        """Up to two of the targets of which the answer settled a change: that proves that the provider works."""
+        tasks = self.request.tasks
+        settled = {number for number, outcome in self.answer.outcomes.items() if isinstance(outcome, _SETTLED)}
+        if not settled or len(tasks) == 1:
+            return [tasks[0].target_id] if settled else []
+        return list(islice((task.target_id for task in tasks if any(one.id in settled for one in task.changes)), 2))
+
+
+@dataclass(slots=True)
+class TaskResult:
+    """What became of one customer task so far: outcomes by change id, and the calls that were made.
+
+    `in_doubt` and `may_repeat` say that of the last call (see `Call`), `suspicion` is a bad answer about the
+    connection that may be about this customer only, and the changes it was for.
+    """
+
+    task: CustomerTask
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
+    in_doubt: bool = False
+    may_repeat: bool = False
+    suspicion: Suspicion | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether there is an answer about a change that counts if the provider is known to work."""
+        return any(isinstance(one, Retry) and one.counts for one in self.outcomes.values())
+
+    @property
+    def lacks_witness(self) -> bool:
+        """Whether there is a bad answer of which it has to be found out whose fault it is."""
+        if self.suspicion is not None:
+            return True
+        return any(isinstance(one, Retry) and one.counts and not one.witnessed for one in self.outcomes.values())
+
+    @property
+    def called_at(self) -> int:
+        """When the last call for its changes began (microseconds), 0 if there was none."""
+        return max((one.at for one in self.attempts if one.purpose != WITNESS), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """What a call was answered that may speak of the connection or only of one customer."""
+
+    seen: Health
+    call: Attempt
+
+
+def note_call(call: Call, found: dict[int, TaskResult]) -> list[Attempt]:
+    """Add a call to what became of each of its targets; return it as an attempt for each of them."""
+    request, answer, made = call.request, call.answer, []
+    for number, (target, ids) in enumerate(_by_target(request).items()):
+        one = found[target]
+        facts = (target, call.at, int(call.seconds * 1000), request.purpose, call.status, answer.code, tuple(ids))
+        made.append(Attempt(*facts, counts=number == 0))
+        one.attempts.append(made[-1])
+        if not isinstance(answer.health, Healthy) and answer.code not in NOTHING_SENT:
+            one.suspicion = Suspicion(answer.health, made[-1])
+        one.outcomes.update((i, answer.outcomes[i]) for i in ids if i in answer.outcomes)
+        if call.in_doubt:
+            one.in_doubt, one.may_repeat = True, call.may_repeat
+    return made
+
+
+def _by_target(request: Request) -> dict[int, list[int]]:
+    if len(request.tasks) == 1:
+        return {request.tasks[0].target_id: [change.id for change in request.changes]}
+    asked = {change.id for change in request.changes}
+    found: dict[int, list[int]] = defaultdict(list)
+    for task in request.tasks:
+        found[task.target_id].extend(change.id for change in task.changes if change.id in asked)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +229,8 @@ class Retries:
 
     def settlement(self, one: TaskResult) -> Settlement:
         """Return what is to be written down of a customer task: what ended, and when the rest is tried again."""
-        evidence = (one.task, one.called_at)
-        healthy = one.counts and breaker.is_proven(self.ledger, self.before, self.observations, *evidence)
+        found = (one.task, one.called_at)
+        healthy = one.counts and evidence.is_proven(self.ledger, self.before, self.observations, *found)
         outcomes = self.policy.decide(one.task, one.outcomes, healthy=healthy, own=self._own(one))
         wait_for = self.policy.put_off(one.task, outcomes)
         now = self.ledger.now()
@@ -146,8 +260,8 @@ class Retries:
         """Return the changes whose bad answer says nothing of the bucket, because it serves others."""
         if one.suspicion is None:
             return frozenset()
-        evidence = (one.task, one.suspicion.call, one.suspicion.seen)
-        if not breaker.is_its_own(self.ledger, self.before, self.observations, *evidence):
+        found = (one.task, one.suspicion.call, one.suspicion.seen)
+        if not evidence.is_its_own(self.ledger, self.before, self.observations, *found):
             return frozenset()
         self.observations.excuse(one.task.target_id)
         return frozenset(one.suspicion.call.change_ids)
