@@ -2,30 +2,20 @@
 
 They are said of `changes` or of `noop_changes`, each beside its slot. `consent.ledger.merge` says the same for one.
 
-A full dump that stamps the time of its export on every row would call for everybody each night. So a time is taken for
-the export's if it stands on more than half of a file's rows and on more than a thousand; times within one minute count
-as one. Rows with it are treated like rows that bring no time, and only those.
+A full dump that stamps the time of its export on every row would call for everybody each night. So rows with this time
+are treated like rows that bring no time, and only those; `consent/ledger/intake/imports.py` finds it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import orjson
 from sqlalchemy import BigInteger, ColumnElement, Row, Table, and_, bindparam, false, func, or_, select, true
 
 from consent.change import Action, Origin
 from consent.ledger.schema import slots, targets
 from consent.reassert import Reassert, ReassertRules
-
-STAMPED_FROM = 1_000
-"""An export's time stands on more rows than this."""
-_SECOND = 1_000_000
-_TOGETHER = 60
-_KEPT = 1_000
 
 
 class ExportTime(NamedTuple):
@@ -99,37 +89,3 @@ def reassert_terms(row: Row[Any], rules: ReassertRules) -> ReassertTerms:
     """
     found = None if row.export_time_from is None else ExportTime(row.export_time_from, row.export_time_to)
     return ReassertTerms(rules if row.reassert is None else ReassertRules(Reassert(row.reassert)), found)
-
-
-def count_times(counted: str | None, moments: Iterable[int]) -> str | None:
-    """Add the own times of some rows (microseconds) to the count of a file's; None as long as no row brings one.
-
-    They are counted second by second. A thousand seconds are kept, by the algorithm of Misra and Gries: where there are
-    more, each count may be too small, by a thousandth of the rows at most. So a time may be missed that stands on
-    hardly more than half of the rows, and its opt-outs are sent. https://doi.org/10.1016/0167-6423(82)90012-0
-    """
-    counts = Counter(_counts(counted))
-    counts.update([moment // _SECOND for moment in moments])
-    if len(counts) > _KEPT:
-        least = sorted(counts.values(), reverse=True)[_KEPT]
-        counts = Counter({second: count - least for second, count in counts.items() if count > least})
-    return orjson.dumps(dict(counts), option=orjson.OPT_NON_STR_KEYS).decode() if counts else counted
-
-
-def _counts(counted: str | None) -> dict[int, int]:
-    return {int(second): count for second, count in orjson.loads(counted).items()} if counted else {}
-
-
-def find_export_time(counted: str | None, rows: int) -> ExportTime | None:
-    """Return the export's time of a file with so many rows, whose own times are counted; None if it has none."""
-    counts = _counts(counted)
-    seconds = sorted(counts)
-    best, held, start, stamp = 0, 0, 0, None
-    for second in seconds:
-        held += counts[second]
-        while second - seconds[start] >= _TOGETHER:
-            held -= counts[seconds[start]]
-            start += 1
-        if held > best:
-            best, stamp = held, ExportTime(seconds[start] * _SECOND, (second + 1) * _SECOND - 1)
-    return stamp if best > STAMPED_FROM and 2 * best > rows else None

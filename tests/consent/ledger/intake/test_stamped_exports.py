@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger import reassert_terms as reassert
+from consent.ledger.intake.imports import count_times, find_export_time
 from consent.ledger.ledger import Ledger
 from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import change_of, counts, deliver, dump, night
@@ -98,12 +98,12 @@ def test_times_are_counted_in_bounded_memory_and_a_majority_survives() -> None:
     for chunk in range(30):
         lines = range(chunk * 1_000, chunk * 1_000 + 1_000)
         moments = ((line * 3_600 if line % 5 < 2 else 7_000_000_000) * 1_000_000 for line in lines)
-        counted, rows = reassert.count_times(counted, moments), rows + 1_000
+        counted, rows = count_times(counted, moments), rows + 1_000
         assert counted is not None
         assert counted.count(":") <= 1_000
 
-    assert reassert.find_export_time(counted, rows) == (7_000_000_000 * 1_000_000, 7_000_000_001 * 1_000_000 - 1)
-    assert reassert.find_export_time(counted, 2 * rows) is None
+    assert find_export_time(counted, rows) == (7_000_000_000 * 1_000_000, 7_000_000_001 * 1_000_000 - 1)
+    assert find_export_time(counted, 2 * rows) is None
 
 
 @POSTGRESQL_IN_PROOFS
