@@ -172,8 +172,9 @@ class ConcurrentCalls:
         except NoPermit:
             return None
         except asyncio.CancelledError:
-            seconds = limit.clock() - began
-            note_call(Call(request, at, seconds, None, _interrupted(request), in_doubt=True), found)
+            if permit.was_used:
+                seconds, writes = limit.clock() - began, request.method not in _LOOKING
+                note_call(Call(request, at, seconds, None, _interrupted(request), in_doubt=writes), found)
             raise
         finally:
             seconds = limit.end(began, failed=failed)
@@ -182,11 +183,11 @@ class ConcurrentCalls:
         if self.trace is not None:
             self.trace.note_call(call)
         made = note_call(call, found)
-        if isinstance(answer.health, Throttled):
-            asked = isinstance(reply, Reply) and reply.retry_after is not None
-            for_all = await asyncio.to_thread(self.throttling.slow_down, call, made[0], asked=asked)
-            if not for_all:
-                return answer
+        asked = isinstance(reply, Reply) and reply.retry_after is not None
+        if isinstance(answer.health, Throttled) and not await asyncio.to_thread(
+            self.throttling.slow_down, call, made[0], asked=asked
+        ):
+            return answer  # it was this customer's own
         if isinstance(answer.health, Healthy):
             self.observations.note(answer.health, served=call.served, at=at)
         else:

@@ -223,9 +223,9 @@ class Delivery:
 
     def _begins_window(self) -> bool:
         """Write down what the window that is over has shown; return whether another one may begin."""
-        if self._has_to_end() or not self.goes_on():
-            return False
         try:
+            if self._has_to_end() or not self.goes_on():
+                return False
             self._settle()
             self._conclude()
             self._retries.before = self._throttling.before = self._health()
@@ -250,12 +250,14 @@ class Delivery:
             return None
 
     def _give_back(self) -> None:
-        """Settle the rest and give back whatever was not tried, however the delivery ended."""
-        self._drain()
-        self._settle()
-        left = [Settlement(task, {}, tried=False) for task in self._claimed.values()]
-        self._patiently(lambda: self.ledger.queue.settle(self.token, left))
-        self._claimed.clear()
+        """Settle the rest and give back whatever was not tried; if that fails, all stays under lease."""
+        try:
+            self._drain()
+            self._settle()
+            left = [Settlement(task, {}, tried=False) for task in self._claimed.values()]
+            self._patiently(lambda: self.ledger.queue.settle(self.token, left))
+        finally:
+            self._claimed.clear()  # never given back as untouched: some of them may have been called
 
     def _drain(self) -> None:
         while not self._done.empty():

@@ -183,12 +183,14 @@ class Permit:
 
     The first one is given up if it was not used in time: it may have waited for a token that another call fetches.
     `backlog` is told once, as soon as another call may wait for a permit. What comes without a backlog, such as a
-    harmless read, is none of the few that may hold a permit, and waits for no other.
+    harmless read, is none of the few that may hold a permit, and waits for no other. `was_used` says that something may
+    have been sent.
     """
 
     permits: Permits
     deadline: float
     backlog: Backlog[Any] | None = None
+    was_used: bool = False
     _until: float = 0.0
     _holds: bool = False
 
@@ -207,12 +209,14 @@ class Permit:
         """Say whether the permit that was taken may still be used, and use it up: from then on it is not held."""
         until, self._until = self._until, 0.0
         self._hold_no_more()
-        return time.monotonic() <= until
+        self.was_used |= (is_now := time.monotonic() <= until)
+        return is_now
 
     async def wait(self) -> None:
         """Wait until something may be sent; raise NoPermit if that is never."""
         if await self.permits.take(self.deadline, 1) is None:
             raise NoPermit
+        self.was_used = True
 
     def __enter__(self) -> Self:
         return self

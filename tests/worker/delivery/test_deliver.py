@@ -12,11 +12,12 @@ from consent.errors import LedgerUnavailable
 from consent.ledger import dead_letters
 from consent.ledger.queue.breakers import Breaker
 from consent.ledger.queue.tasks import CustomerTask, Settlement
+from consent.ledger.review.fuse_counts import FuseCounter
 from consent.settings import load_settings
 from tests.support.company import Company, company
 from tests.support.worker import BUCKET, counts, deliveries, record, settled, wired
 from worker.bootstrap import WorkerContext, time_limit
-from worker.delivery import breaker
+from worker.delivery import breaker, deliver
 from worker.delivery.deliver import LONGEST_SECONDS, LONGEST_WINDOWS, PATIENCE_SECONDS
 from worker.delivery.permits import Permits
 from worker.providers.contract import Plan
@@ -154,6 +155,28 @@ def test_a_delivery_that_is_interrupted_gives_everything_back(
     shop.fix()
     deliveries(parts, settled(parts, import_id))
     assert counts(parts, import_id) == {"applied": 59}
+
+
+def test_who_was_called_is_not_untried_because_the_ledger_was_away(
+    parts: WorkerContext, shop: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was answered could not be written down: the lease holds, else a newer change could overtake that call."""
+    settle = parts.ledger.queue.settle
+
+    def away(token: str, settlements: Sequence[Settlement], *counter: FuseCounter | None) -> int:
+        if any(one.attempts for one in settlements):
+            raise LedgerUnavailable("it is being restarted")
+        return settle(token, settlements, *counter)
+
+    monkeypatch.setattr(deliver, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(parts.ledger.queue, "settle", away)
+    record(parts, {"user_id": "1"})
+
+    with pytest.raises(LedgerUnavailable):
+        parts.delivery(BUCKET).run()
+
+    assert shop.stats()["calls"] == 1
+    assert parts.ledger.queue.due(BUCKET, 1) == 0
 
 
 def test_one_delivery_claims_again_while_calls_are_under_way(shop: Company, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from worker.delivery.breaker import Observations
 from worker.delivery.calls import ClaimedBatch, ConcurrentCalls
 from worker.delivery.concurrency import PREPARING
 from worker.delivery.permits import Permit, Permits
+from worker.delivery.results import TaskResult
 from worker.process import is_stopping, note_stopping
 from worker.providers.contract import Answer, Plan, Reply, Request
 from worker.ratelimit.limiter import Reservation
@@ -207,7 +208,57 @@ def test_the_last_of_calls_that_end_together_looks_for_a_witness(tmp_path: Path)
         assert len(asked) == 1
 
 
-def calls_of(parts: WorkerContext, report: Callable[[object], None], *, stopped: bool = False) -> ConcurrentCalls:
+@pytest.mark.parametrize(("method", "was_sent", "noted"), [
+    ("POST", True, (1, True)),
+    ("POST", False, (0, False)),
+    ("GET", True, (1, False)),
+])  # fmt: skip
+def test_a_call_that_is_cut_off_is_in_doubt_only_if_it_can_still_be_done(
+    tmp_path: Path, method: str, noted: tuple[int, bool], *, was_sent: bool
+) -> None:
+    """A delivery fails while a call waits for its connection: no one was called, and the customer may be at once."""
+    with company(tmp_path) as shop, wired(shop, tmp_path) as parts:
+        results: list[TaskResult] = []
+        calls = calls_of(parts, results.append)
+        context: Any = calls.context
+
+        async def story() -> None:
+            under_way = asyncio.Event()
+
+            async def send(_request: Request, permit: Permit) -> None:
+                if was_sent:
+                    assert permit.is_now()
+                under_way.set()
+                await asyncio.Event().wait()
+
+            context.sender = SimpleNamespace(preconnected=nullcontext(), send=send)
+            calls.add(claimed(1, method))
+            running = asyncio.ensure_future(calls.run())
+            await under_way.wait()
+            running.cancel()
+            await asyncio.wait([running])
+
+        parts.loop.run(story(), timeout=10)
+        [one] = results
+        assert (len(one.attempts), one.in_doubt) == noted
+
+
+def test_a_ledger_that_is_away_at_the_end_of_a_window_cuts_no_call_off(tmp_path: Path) -> None:
+    """Whether others wait for the process stands in the ledger too: a delivery that cannot ask ends in good order."""
+    with company(tmp_path) as shop, wired(shop, tmp_path, reservation_seconds=0.1) as parts:
+        shop.fault(kind="latency", delay=1.0)
+        import_id = record(parts, {"user_id": "1"}, {"user_id": "2"})
+
+        def goes_on() -> bool:
+            raise LedgerUnavailable("it is being restarted")
+
+        parts.delivery(BUCKET, goes_on).run()
+
+        assert counts(parts, import_id) == {"applied": 2}
+        assert shop.stats()["calls"] == 2
+
+
+def calls_of(parts: WorkerContext, report: Callable[[Any], None], *, stopped: bool = False) -> ConcurrentCalls:
     """The calls of a delivery on their own, without ledger and fuses."""
     context, aside = parts.bucket_context(BUCKET), SimpleNamespace(holds=lambda _: False, note=lambda _: None)
     unused: Any = aside
@@ -220,8 +271,8 @@ def change_of(number: int) -> ClaimedChange:
     return ClaimedChange(number, "an-import", "EMAIL|BULK", Action.OPTOUT, number, {})
 
 
-def claimed(count: int) -> ClaimedBatch:
-    """A batch of so many customers, each of which is read."""
+def claimed(count: int, method: str = "GET") -> ClaimedBatch:
+    """A batch of so many customers, each of which is read, or called in another way."""
     tasks = [CustomerTask(number, {"user_id": str(number)}, (change_of(number),)) for number in range(1, count + 1)]
-    series = tuple((Request("GET", f"/v2/customers/{one.target_id}", (one,), one.changes),) for one in tasks)
+    series = tuple((Request(method, f"/v2/customers/{one.target_id}", (one,), one.changes),) for one in tasks)
     return ClaimedBatch(tasks, Plan(series, {}), Reservation(), time.monotonic() + 60)
