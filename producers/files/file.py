@@ -7,6 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -213,30 +214,29 @@ def read_chunks(
 ) -> Iterator[Chunk]:
     """Read a file from a checkpoint on, `chunk_rows` rows at a time, fewer where rows are very long.
 
-    Rows without a time hold since `since` (microseconds), or else since the file's own time.
+    Rows without a time hold since `since` (microseconds), or else since the file's own time. While a chunk is recorded,
+    which is mostly waiting for the database, a thread reads the next one.
 
     Every row that is not blank is in exactly one chunk, either as changes (one for each slot that it names) or as a
     rejected row. Before each chunk and after the last the file is compared with the inspected one: raises UnstableFile
     once it differs, and UnreadableFile if it turns out damaged.
     """
-    place = start or Checkpoint()
+    place, parser = start or Checkpoint(), _RowParser(file, since)
     done, count, skipped = place.records, place.changes, place.skipped
-    parser = _RowParser(file, since)
     try:
-        with file.open() as reader:
-            if done:
-                reader.skip(done)
+        with file.open() as reader, ThreadPoolExecutor(1, "reading") as ahead:
+            reader.skip(done)
             chunk = _next_chunk(file, reader, parser, chunk_rows)
             while chunk.rows:
                 file.inspection.confirm()
-                done += len(chunk.rows)
+                done, skipped = done + len(chunk.rows), skipped + chunk.skipped
                 # Counted in the chunk's checkpoint, since rows may become rejected while the chunk is recorded.
                 count += len(chunk.changes) + len(chunk.rejects)
-                skipped += chunk.skipped
                 chunk.checkpoint = Checkpoint(done, reader.line, changes=count, skipped=skipped)
+                following = ahead.submit(_next_chunk, file, reader, parser, chunk_rows)
                 yield chunk
                 count = chunk.checkpoint.changes
-                chunk = _next_chunk(file, reader, parser, chunk_rows)
+                chunk = following.result()
     except UnreadableFile:
         file.inspection.confirm()
         raise
