@@ -2,7 +2,7 @@
 
 A script in Redis does it (GCRA, `reserve.lua`): one round trip a batch, on Redis' own clock. A permit that is not used
 in time is lost, never used late: that keeps every window within the limit. When Redis cannot be reached, each process
-falls back to its share, never to none.
+falls back to its own share, never to none.
 
 Up to when permits are given out is written into the ledger before, a few seconds at a time, with the name of the broker
 that does it. A broker that comes after another one, or beside it, begins when those permits are over.
@@ -10,11 +10,11 @@ that does it. A broker that comes after another one, or beside it, begins when t
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ from consent.change import Bucket
 from consent.connection import Rate
 from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
-from worker.ratelimit.clock import RedisClock
+from worker.ratelimit.own_share import OwnShare
 from worker.ratelimit.write_ahead import WriteAhead
 
 SLACK = 0.005
@@ -67,6 +67,8 @@ PLACE_SECONDS = 5.0
 """For how long a delivery counts without saying that it is still there: what a killed one blocks at most."""
 _PROCESS_MEMORY_SECONDS = 120
 _LATE_REPLY_SECONDS = 0.05
+_DRIFT = 0.0005  # seconds by which two clocks part in a second at most, while one is slewed: ntpd's 500 ppm
+_READINGS, _READ_AGAIN_SECONDS = 5, 10.0
 _log = structlog.get_logger()
 
 
@@ -79,6 +81,64 @@ class Reservation:
     crowded: bool = False
     tat: int = 0
     shared: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """By how many seconds Redis' clock is ahead of this process's monotonic one: known at a moment, to an `error`.
+
+    It is never taken for smaller than it is, so a permit comes late by the error at most, and never early.
+    """
+
+    seconds: float
+    error: float
+    at: float
+
+    def doubt(self, now: float) -> float:
+        """Return by how many seconds it may be wrong now."""
+        return self.error + (now - self.at) * _DRIFT
+
+    @classmethod
+    def better(cls, before: Offset | None, clock: float, asked: float, answered: float) -> Offset:
+        """Return what is known after a reply: Redis' clock stood at `clock` at some moment between these two."""
+        found = cls(clock - answered, answered - asked, answered)
+        if before is None:
+            return found
+        drift = (answered - before.at) * _DRIFT
+        is_possible = found.seconds - drift <= before.seconds <= found.seconds + found.error + drift
+        return before if is_possible and before.doubt(answered) < found.error else found
+
+
+@dataclass(slots=True)
+class RedisClock:
+    """Redis' clock as one process knows it, to `enough` seconds if replies are quick enough for that.
+
+    A reply says where it stood at some moment between question and answer, so the quickest one says it best. A later
+    one that took long, because a machine is busy, must not move the permits of this process against those of others.
+    """
+
+    store: redis.Redis
+    offset: Offset | None = None
+    _read_again: float = 0.0
+
+    def learn(self, clock: float, asked: float, answered: float, enough: float) -> tuple[float, float]:
+        """Take in a reply that shows Redis' clock; return when it stood there, by this process's monotonic one.
+
+        The second number says by how many seconds this process may take Redis' moments too late. If that is more than
+        `enough`, Redis is asked some more, but not all the time.
+        """
+        self.offset = Offset.better(self.offset, clock, asked, answered)
+        if self.offset.doubt(time.monotonic()) > enough and answered >= self._read_again:
+            self._read_again = answered + _READ_AGAIN_SECONDS
+            self._read()
+        return clock - self.offset.seconds, self.offset.doubt(time.monotonic())
+
+    def _read(self) -> None:
+        with suppress(redis.RedisError):
+            for _ in range(_READINGS):
+                asked = time.monotonic()
+                seconds, microseconds = self.store.time()
+                self.offset = Offset.better(self.offset, seconds + microseconds / 1e6, asked, time.monotonic())
 
 
 @dataclass(slots=True)
@@ -97,7 +157,7 @@ class RateLimiter:
     process: str
     reservation_seconds: float
     max_deliveries: int
-    processes: int = 1
+    processes: InitVar[int] = 1
     known: int = 1
     concurrency: int = 1
     written: WriteAhead | None = None
@@ -105,12 +165,11 @@ class RateLimiter:
     tolerance: float = field(init=False)
     spare_calls: int = field(init=False)
     interval: float = field(init=False)
-    _alone_from: float = 0.0
-    _alone_to: float = 0.0
+    _alone: OwnShare = field(init=False)
     _clock: RedisClock = field(init=False)
     _doubt: float = 0.0
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, processes: int) -> None:
         self._clock = RedisClock(self.store)
         self.slack = max(LEAST_SLACK_SECONDS, SLACK * self.rate.seconds)
         self.tolerance = _LATE_PART * self.slack
@@ -122,11 +181,12 @@ class RateLimiter:
         self.spare_calls = spare if spare >= self.concurrency else 0
         room = late if self.spare_calls and self.tolerance < self.reservation_seconds else 0.0
         self.interval = (self.rate.seconds + self.slack) / (self.rate.calls - room)
+        self._alone = OwnShare(self.bucket, self.rate, self.interval, self.reservation_seconds, processes)
 
     def write_into(self, ledger: Ledger) -> None:
         """Have a ledger know from now on up to when permits are given out, before they are."""
         key = self._keys()[3]
-        self.written = WriteAhead(
+        self.written = self._alone.written = WriteAhead(
             self.store, ledger, self.bucket, self.process, key, self.reservation_seconds, self.tolerance
         )
 
@@ -136,22 +196,15 @@ class RateLimiter:
         Raises LedgerOutdated; without ledger there are no permits.
         """
         arguments = (
-            self.interval * 1e6,
-            wanted,
-            self.reservation_seconds * 1e6,
-            delivery,
-            self.max_deliveries,
-            delivery_seconds * 1e6,
-            self.process,
-            _PROCESS_MEMORY_SECONDS * 1e6,
-            int(self.written is not None),
+            *(self.interval * 1e6, wanted, self.reservation_seconds * 1e6, delivery, self.max_deliveries),
+            *(delivery_seconds * 1e6, self.process, _PROCESS_MEMORY_SECONDS * 1e6, int(self.written is not None)),
         )
         try:
             answer, seconds = self._ask(arguments)
             if int(answer[0]) == _UNWRITTEN and self._write_ahead(int(answer[4])):
                 answer, seconds = self._ask(arguments)
         except redis.RedisError as error:
-            return self._share(wanted, error)
+            return Reservation(self._alone.moments(wanted, error), self.tolerance, shared=False)
         except LedgerUnavailable as error:
             _log.warning("rate_limit.not_written", bucket=str(self.bucket), reason=str(error))
             return Reservation()
@@ -165,7 +218,7 @@ class RateLimiter:
             now = int(answer[4]) / 1e6
             asked, self._doubt = self._clock.learn(now, asked - seconds, asked, _CLOCK_PART * self.slack)
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
-        self.processes, self._alone_from = max(self.known, processes), 0.0
+        self._alone.processes, self._alone.starts = max(self.known, processes), 0.0
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))
         late = self._late()
         if count <= self.spare_calls:
@@ -184,7 +237,7 @@ class RateLimiter:
     def push(self, seconds: float) -> None:
         """Let no process reserve a permit for so many seconds: the provider asked us to wait."""
         self._quietly(_PUSH, self._keys(), seconds * 1e6)
-        self._alone_from = max(self._alone_from, time.monotonic() + seconds)
+        self._alone.starts = max(self._alone.starts, time.monotonic() + seconds)
 
     def keep_delivery(self, delivery: str) -> None:
         """Say that a delivery is still under way; a place that was lost is not won back."""
@@ -231,48 +284,6 @@ class RateLimiter:
             _log.warning("rate_limit.held_by_another_broker", bucket=str(self.bucket), seconds=round(wait, 3))
             self.push(wait)
         return not wait
-
-    def _share(self, wanted: int, error: redis.RedisError) -> Reservation:
-        """Keep the limit alone, at this process's share; the first permit lies beyond what others have reserved."""
-        now = time.monotonic()
-        if not self._alone_from:
-            _log.warning(
-                "rate_limit.redis_lost", bucket=str(self.bucket), share=self.processes, error=type(error).__name__
-            )
-            self._alone_from = now + self.reservation_seconds + self.interval
-        interval = self._interval_alone
-        first = max(now, self._alone_from)
-        count = max(0, min(wanted, math.floor((now + self.reservation_seconds - first) / interval) + 1))
-        if not count or not self._is_written_alone(first + (count - 1) * interval, now):
-            return Reservation(shared=False)
-        self._alone_from = first + count * interval
-        return Reservation(deque(first + n * interval for n in range(count)), self.tolerance, shared=False)
-
-    @property
-    def _interval_alone(self) -> float:
-        """Seconds between two permits of one process of several that know nothing of each other.
-
-        In each window every process makes the same whole number of calls, so that they keep the limit together
-        whatever their phases; where there are more processes than calls, only on average.
-        """
-        each = max(1, int(self.rate.calls / self.processes))
-        return max(self.interval * self.processes, self.interval * self.rate.calls / each)
-
-    def _is_written_alone(self, last: float, now: float) -> bool:
-        """Write down what this process gives itself, up to the moment `last`; return whether it may."""
-        if last <= self._alone_to or self.written is None:
-            return True
-        ahead = last - now + self.written.ahead
-        try:
-            wait = self.written.extend_alone(ahead, self.interval)
-        except LedgerUnavailable as error:
-            _log.warning("rate_limit.not_written", bucket=str(self.bucket), reason=str(error))
-            return False
-        if wait:
-            self._alone_from = max(self._alone_from, now + wait)
-            return False
-        self._alone_to = now + ahead
-        return True
 
     def _keys(self) -> tuple[str, ...]:
         stem = f"{KEY_PREFIX}pace:{self.bucket}"  # processes of older versions keep the same limit under this name

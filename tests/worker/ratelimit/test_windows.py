@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from consent.change import Bucket
 from consent.connection import Rate
 from sandbox.rate import worst_window
-from worker.ratelimit.clock import RedisClock
-from worker.ratelimit.limiter import RateLimiter
+from worker.ratelimit.limiter import RateLimiter, RedisClock
 
 RATES = st.builds(Rate, st.integers(1, 400).map(float), st.sampled_from([1.0, 2.0, 60.0, 86_400.0]))
 
