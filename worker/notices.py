@@ -84,7 +84,8 @@ def _long_pauses(seen: Seen) -> Found:
         lengths = [rules[name].due(now) - now for name in found.rules if name in rules]
         if pause is not None and lengths and now - pause.since > min(lengths) / _SHARE_OF_A_PAUSE:
             held = sum(one.open for one in found.rules.values())
-            message = f"{held:,} customers of {_label(str(bucket))} with opt-outs wait for the end of a pause"
+            wait = "waits" if held == 1 else "wait"
+            message = f"{_customers(held, bucket)} with opt-outs {wait} for the end of a pause"
             yield str(bucket), f"{message}: `optrelay deadlines` says until when it may last, `optrelay resume` ends it"
 
 
@@ -204,16 +205,18 @@ def _full_ledger(seen: Seen) -> Found:
 def _breached_deadlines(seen: Seen) -> Found:
     for bucket, found in seen.forecasts.items():
         if found.breached:
-            message = (
-                f"{found.breached:,} customers of {_label(str(bucket))} are past their deadline: `optrelay deadlines`"
-            )
-            yield str(bucket), message
+            are_past = "is past its deadline" if found.breached == 1 else "are past their deadline"
+            yield str(bucket), f"{_customers(found.breached, bucket)} {are_past}: `optrelay deadlines`"
+
+
+def _customers(count: int, bucket: Bucket) -> str:
+    return f"{count:,} customer{'s' * (count != 1)} of {_label(str(bucket))}"
 
 
 def _deadlines_at_risk(seen: Seen) -> Found:
     for bucket, found in seen.forecasts.items():
         if found.at_risk:
-            message = f"{found.at_risk:,} customers of {_label(str(bucket))} will be late"
+            message = f"{_customers(found.at_risk, bucket)} will be late"
             yield str(bucket), f"{message}: `optrelay deadlines` says at what rate none would be"
 
 

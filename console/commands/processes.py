@@ -158,7 +158,8 @@ def sandbox(
 ) -> None:
     """Serve stand-ins for Capillary, Infobip and Gupshup on this machine, to try things without calling a real one.
 
-    It prints the variables of a connection to each, to be copied into the terminal of `optrelay run`.
+    It prints the variables of a connection to each, to be copied into the terminal of `optrelay run`. To see what
+    optrelay does when a provider answers 429 or 502, order a fault: docs/first-import.md shows how.
     """
     run_sandbox(Screen(as_json=as_json), host, port, {"rate": rate, "burst": burst, "unknown": unknown or None})
 

@@ -21,6 +21,7 @@ from console.commands.dead_letters.views import show_groups, show_letters
 from console.commands.page.server import show_page
 from console.commands.run.import_files import CommandContext, record_and_deliver
 from console.commands.run.input_files import InputFiles
+from console.commands.telemetry.notices import tell_at_end
 from console.demo.file import Expected, write_file
 from console.demo.proof import check
 from console.demo.sandbox import Held, Sandbox, demo_sandbox, held, settings_text
@@ -75,7 +76,8 @@ def _run(screen: Screen, url: str, expected: Expected, at_first: Held) -> bool:
     reading = InputFiles([FILE], IngestOptions())
     _head(screen, f"optrelay run {FILE}")
     with LocalDelivery(os.cpu_count() or 2, _PATIENCE_SECONDS) as own:
-        record_and_deliver(context, reading, own)
+        code = record_and_deliver(context, reading, own)
+        tell_at_end(settings, screen, code)
     _head(screen, f"{FILE}.rejects.csv")
     _show_rejects(screen)
     return _prove(screen, settings, expected, Sandbox(url, at_first))

@@ -13,7 +13,7 @@ from pathlib import Path
 from console.demo.demo import deliver_and_prove
 from console.ui.screen import Screen, recording_console
 
-WIDTH = 112
+WIDTH = 118
 _ROWS = 2_000
 _FOLDER = Path(".demo")
 _FORMAT = """\

@@ -80,6 +80,8 @@ class Screen:
             if self.out.measure(listed, options=wide).minimum > self.out.width:  # words would be cut
                 what = _one_below_the_other(listed)
         prose = isinstance(what, str | Text) and not self.out.is_terminal
+        if isinstance(what, str) and not prose:
+            what = _indented(what, self.out)
         self.out.print(what, style=style, soft_wrap=prose)
 
     def note(self, text: str) -> None:
@@ -156,6 +158,16 @@ def table(*columns: str, title: str | None = None, right: tuple[str, ...] = (), 
             column, justify="right" if column in right else "left", overflow="fold", no_wrap=column in whole
         )
     return made
+
+
+def _indented(line: str, console: Console) -> Text:
+    """Return an indented line that is too long for the console as several, all of them indented alike."""
+    text = Text(visible(line))
+    indent = len(line) - len(line.lstrip(" "))
+    if not indent or "\n" in line or text.cell_len <= console.width or console.width < _NARROW:
+        return text
+    parts = text[indent:].wrap(console, console.width - indent)
+    return Text("\n").join(Text.assemble(" " * indent, part) for part in parts)
 
 
 def _one_below_the_other(listed: Table) -> Text:

@@ -89,7 +89,8 @@ def show_import(
     if report.rejected:
         where = f"; fix them in {rejects_file} and import that" if rejects_file else _rejected_events(report)
         shown = {one.code for one in first}
-        reasons = {code: reason for code, reason in report.reject_reasons.items() if code not in shown}
+        missing = {} if rejects_file else report.reject_reasons
+        reasons = {code: reason for code, reason in missing.items() if code not in shown}
         show_codes(screen, "rejected", report.reject_codes, reasons, where, between=_first_lines(report, first))
     if report.dead:
         show_codes(screen, "dead", report.dead_codes, report.dead_reasons, f"; {_letters(report)}")

@@ -169,7 +169,7 @@ def test_a_long_pause_of_opt_outs_is_told_until_it_ends(ledger: Ledger, monkeypa
     monkeypatch.setattr(ledger, "now", lambda: later)
     assert "paused_long" in kinds(ledger)
     [notice] = [one for one in ledger.notices.current() if one.kind == "paused_long"]
-    assert "1 customers of capillary with opt-outs wait" in notice.message
+    assert "1 customer of capillary with opt-outs waits" in notice.message
 
     ledger.pauses.resume("capillary", None, who="bob", why="tested")
     assert "paused_long" not in kinds(ledger)

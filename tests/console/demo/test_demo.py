@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 import psutil
 import pytest
 
+from consent.ledger.ledger import Ledger
 from console.demo.file import write_file
 from console.demo.proof import compare
 from tests.support.command_line import Cli
@@ -34,8 +35,18 @@ def test_the_demo_proves_itself_and_leaves_no_process(tmp_path: Path) -> None:
     assert "the sandbox agrees with the ledger: " in done.stdout
     assert "404000417" not in done.stdout + done.stderr
     assert [path.name for path in tmp_path.iterdir()] == [".demo"]
+    ledger = Ledger(f"sqlite:///{tmp_path / '.demo' / 'optrelay.db'}")
+    kinds = {one.kind for one in ledger.notices.current()}
+    assert kinds == {"dead_letters_new"}, "the page would tell of customers who have long been served"
+    assert sum(sum(one.outcomes.values()) for one in ledger.recent.last_hours(1)) == _accepted(done.stdout)
+    ledger.close()
     left = [one.cmdline() for one in psutil.process_iter(["cwd"]) if str(tmp_path) in str(one.info["cwd"])]
     assert left == []
+
+
+def _accepted(output: str) -> int:
+    [found] = re.findall(r"rows = ([\d,]+) accepted", output)
+    return int(found.replace(",", ""))
 
 
 def test_the_demo_touches_no_settings_but_its_own(cli: Cli, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from console.ui.screen import Screen, table, visible
+from console.ui.screen import Screen, recording_console, table, visible
 from tests.support.company import OPTRELAY, Company, company, shuffled_rows
 
 EVIL = "\x1b]0;pwned\x07\x1b[2J\u202egnp.exe\x9b31m"
@@ -113,3 +113,20 @@ def test_a_run_works_in_any_folder(tmp_path: Path, folder: str) -> None:
         code, found, stderr = shop.run("run", shop.write(shuffled_rows(4, 4)))
 
     assert (code, found["applied"] + found["superseded"]) == (0, 4), stderr
+
+
+def test_what_is_indented_stays_indented_where_it_is_too_long() -> None:
+    """In a narrow terminal the second line of a reason began at the edge, as if it were another result."""
+    screen = Screen()
+    screen.out = recording_console(70)
+    screen.show("  rejected: 1 × too_few_cells: the row has 5 cells and the header 15: write them again", "yellow")
+    screen.show("as wide as it is, a line that is not indented is broken where its words allow it, as ever")
+    screen.show("    short")
+    lines = [line.rstrip() for line in screen.out.export_text().splitlines()]
+    assert lines == [
+        "  rejected: 1 × too_few_cells: the row has 5 cells and the header 15:",
+        "  write them again",
+        "as wide as it is, a line that is not indented is broken where its",
+        "words allow it, as ever",
+        "    short",
+    ]

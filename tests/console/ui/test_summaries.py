@@ -27,13 +27,20 @@ def test_each_of_several_reasons_has_a_line_of_its_own(cli: Cli, tmp_path: Path,
     counts = "2 × unknown_value · 1 × missing_field · 1 × unreadable_time · 1 × damaged_number"
     assert sorted(lines[at].partition("rejected: ")[2].partition(";")[0].split(" · ")) == sorted(counts.split(" · "))
     below = lines[at + 1 :]
-    for code in ("unreadable_time", "damaged_number"):
-        assert sum(line.startswith(f"    {code}: ") for line in below) == 1
-    for code in ("unknown_value", "missing_field"):
-        assert any(line.startswith(f"    {code}: ") for line in below) is bool(options)
+    for code in ("unreadable_time", "damaged_number", "unknown_value", "missing_field"):
+        assert sum(line.startswith(f"    {code}: ") for line in below) == bool(options)
     if not options:
         places = ["line 3, channel", "line 4, channel", "line 5, user_id", "and 2 more"]
         assert [line.strip().partition(":")[0] for line in below[:4]] == places
+
+
+def test_a_reason_that_no_shown_row_has_is_said_by_status(cli: Cli, tmp_path: Path) -> None:
+    """`import` names the file in which every row has its reason; `status` knows none."""
+    cli("import", write(tmp_path, "many.csv", GOOD, *BROKEN))
+    lines = cli("status", "latest").out.splitlines()
+    shown = [line.strip().partition(":")[0] for line in lines if line.startswith("    ")]
+    assert shown[:4] == ["line 3, channel", "line 4, channel", "line 5, user_id", "and 2 more"]
+    assert sorted(shown[4:]) == ["damaged_number", "unreadable_time"]
 
 
 def test_what_a_guard_found_is_said_once(cli: Cli, tmp_path: Path) -> None:
