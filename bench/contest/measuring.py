@@ -154,8 +154,9 @@ def _measured(attempt: Attempt, work: Work, latency: float, pids: tuple[int, ...
     calls, seconds = len(moments), ended - started
     longest_pause = max((later - earlier for earlier, later in pairwise(moments)), default=0.0)
     if longest_pause >= STOOD_STILL_SECONDS:
-        logs = attempt.stage.read_logs()
-        print(f"{contestant.name} made no call for {longest_pause:.1f} s; its programs wrote:\n{logs}", file=sys.stderr)
+        why = around.describe(watch.longest_gap)
+        print(f"{contestant.name} made no call for {longest_pause:.1f} s: {why}; its programs wrote:", file=sys.stderr)
+        print(attempt.stage.read_logs(), file=sys.stderr)
     return Result(
         key=contestant.key,
         name=contestant.name,

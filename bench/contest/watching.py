@@ -67,7 +67,7 @@ class Surroundings:
 
     def __init__(self, server: int) -> None:
         self._server = psutil.Process(server)
-        self._before = self._now()
+        self._before, self._outside = self._now(), _outside()
 
     def idle(self) -> float:
         """Return the share of the time in which the provider did nothing."""
@@ -79,20 +79,38 @@ class Surroundings:
         wall, server, own, machine = (now - before for now, before in zip(self._now(), self._before, strict=True))
         return max(0.0, (machine - server - own - used) / (wall * (psutil.cpu_count() or 1)))
 
+    def describe(self, longest_gap: float) -> str:
+        """Say what of a pause may be the machine's; `longest_gap` is that of the `Watch`."""
+        disk, clock = (now - before for now, before in zip(_outside(), self._outside, strict=True))
+        return (
+            f"this machine waited {disk:.1f} s for its disk, its clock was set by {clock:.1f} s, "
+            f"and the bench itself stood still for {longest_gap:.1f} s"
+        )
+
     def _now(self) -> tuple[float, float, float, float]:
         machine = psutil.cpu_times()
         busy = machine.user + machine.system + getattr(machine, "steal", 0.0)
         return time.monotonic(), float(sum(self._server.cpu_times()[:2])), time.process_time(), busy
 
 
+def _outside() -> tuple[float, float]:
+    """Return for how many seconds programs have waited for the disk (Linux tells), and how far clocks are apart."""
+    waited = 0.0
+    with suppress(OSError, ValueError):
+        waited = int(Path("/proc/pressure/io").read_text().split("total=")[1].split()[0]) / 1e6
+    return waited, time.time() - time.monotonic()
+
+
 class Watch:
     """Looks at processes a few times a second: the most megabytes of each role, and what the producer's family used.
 
-    What `optrelay run` starts is killed in the end, and then counts for no one who waited; so it is seen in time here.
+    `longest_gap` are the most seconds between two looks: if that is long, nothing could run on this machine. What
+    `optrelay run` starts is killed in the end, and then counts for no one who waited; so it is seen in time here.
     """
 
     def __init__(self, standing: Iterable[int]) -> None:
         self.peaks: dict[str, float] = {}
+        self.longest_gap = 0.0
         self._standing = tuple(standing)
         self._producer: int | None = None
         self._used: dict[int, tuple[str, float]] = {}
@@ -111,7 +129,10 @@ class Watch:
 
     def watch(self) -> None:
         """Look until told to end."""
+        before = time.monotonic()
         while not self._ended.wait(EVERY_SECONDS):
+            now = time.monotonic()
+            before, self.longest_gap = now, max(self.longest_gap, now - before)
             for root in self._standing:
                 self._look(root, producing=False)
             if self._producer is not None:

@@ -135,14 +135,13 @@ class Provider:
 _STAMPS = 35 if sys.platform == "linux" else 0
 """SO_TIMESTAMPNS, which Python's socket module does not name: the kernel notes when each packet came."""
 
-_CLOCKS_APART = time.time() - time.monotonic()
-
 
 def _arrival(notes: list[tuple[int, int, bytes]]) -> float:
+    """Return when a packet came; stamps are of the time of day, which is set now and then."""
     for level, kind, stamp in notes:
         if (level, kind) == (socket.SOL_SOCKET, _STAMPS):
             seconds, nanoseconds = struct.unpack("qq", stamp)
-            return float(seconds + nanoseconds / 1e9 - _CLOCKS_APART)
+            return float(time.monotonic() - (time.time() - seconds - nanoseconds / 1e9))
     return time.monotonic()
 
 
