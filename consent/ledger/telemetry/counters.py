@@ -7,20 +7,31 @@ killed before it commits has counted nothing. Any process may do it: the sweep e
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import orjson
-from sqlalchemy import Connection, case, delete, select
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    Select,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    literal_column,
+    select,
+)
 
 from consent.change import Action
 from consent.deadlines.forecast import QUARTER
 from consent.deadlines.rules import HISTORIC
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import lock_tallies
-from consent.ledger.dialects.statements import among, bulk, plain_rows, portions
+from consent.ledger.dialects.statements import Row, among, among_given, bulk, plain_rows
 from consent.ledger.queue.outcome_log import outcome_log, stamp, uncounted_calls
 from consent.ledger.schema import changes, targets
 from consent.ledger.telemetry.recent import RecentQuarters
@@ -119,17 +130,16 @@ def _count_outcomes(tx: Connection) -> bool:
     if not rows:
         return False
     came = [(_outcome(state, discarded), orjson.loads(ids), at) for _, state, discarded, ids, at in rows]
-    found = _facts(tx, [number for _, ids, _ in came for number in ids])
     counted: Counter[Tally] = Counter({(COUNTED_TO, ()): rows[-1][0] - start})
     for outcome, ids, at in came:
         counted[SETTLED_THEN, (str(at // QUARTER), outcome)] += len(ids)
-        known = [found[number] for number in ids if number in found]
-        for connection, count in Counter(one.connection for one in known).items():
+        found = plain_rows(tx.execute(_SUMS, {"numbers": ids, "at": at}))
+        for connection, *_, count in found:
             counted["changes", (connection, outcome)] += count
-        if len(known) < len(ids):
-            counted["changes", (OTHER, outcome)] += len(ids) - len(known)
+        if unknown := len(ids) - sum(count for *_, count in found):
+            counted["changes", (OTHER, outcome)] += unknown
         if outcome == State.APPLIED.value:
-            counted.update(_honoured(known, at))
+            _add_honoured(counted, found)
     add(tx, counted)
     return len(rows) == _ROWS_AT_ONCE
 
@@ -140,37 +150,42 @@ def _outcome(state: str, discarded: int | None) -> str:
     return "discarded" if discarded else state
 
 
-class _Facts(NamedTuple):
-    """What is counted of a change: `rule` and `since` (microseconds) if it is an opt-out with a deadline."""
+def _sums() -> Select[Any]:
+    """Sum up changes that were settled `at` a moment: by connection, and by their opt-outs' rules and durations.
 
-    connection: str
-    rule: str | None
-    since: int
-
-
-def _facts(tx: Connection, numbers: Sequence[int]) -> dict[int, _Facts]:
-    """Return what is counted of each of these changes."""
+    A duration counts from when the person said it, in milliseconds, and by the number of its bound. The rule is NULL
+    where there is no deadline, or a historic one.
+    """
+    at = bindparam("at", type_=BigInteger)
     since = case((changes.c.effective_at < changes.c.recorded_at, changes.c.effective_at), else_=changes.c.recorded_at)
-    rule = case((changes.c.action == Action.OPTOUT.value, changes.c.rule))
-    whose = select(changes.c.id, targets.c.connection, rule, since).join(targets, targets.c.id == changes.c.target_id)
-    return {
-        number: _Facts(*facts)
-        for some in portions(list(dict.fromkeys(numbers)))
-        for number, *facts in plain_rows(tx.execute(whose.where(among(changes.c.id, some))))
-    }
+    lasted = case(
+        (at > since, (at - since) // literal_column("1000", BigInteger)), else_=literal_column("0", BigInteger)
+    )
+    bound = case(
+        *((lasted <= most, literal_column(str(number), Integer)) for number, most in enumerate(_HONOUR_BOUNDS)),
+        else_=literal_column(str(len(_HONOUR_BOUNDS)), Integer),
+    )
+    rule = case(((changes.c.action == Action.OPTOUT.value) & (changes.c.rule != HISTORIC), changes.c.rule))
+    each = (
+        select(targets.c.connection, rule.label("rule"), bound.label("bound"), lasted.label("lasted"))
+        .join(targets, targets.c.id == changes.c.target_id)
+        .where(among_given(changes.c.id, "numbers"))
+        .subquery()
+    )
+    groups = (each.c.connection, each.c.rule, each.c.bound)
+    return select(*groups, cast(func.sum(each.c.lasted), BigInteger), func.count()).group_by(*groups)
 
 
-def _honoured(applied: Sequence[_Facts], at: int) -> Counter[Tally]:
-    """Return how long opt-outs took that were applied now, from when the person said it; historic ones are left out."""
-    counted: Counter[Tally] = Counter()
-    for one in applied:
-        if one.rule is not None and one.rule != HISTORIC:
-            milliseconds = max(0, at - one.since) // 1_000
-            bound = bisect_left(_HONOUR_BOUNDS, milliseconds)
+_SUMS = _sums()
+
+
+def _add_honoured(counted: Counter[Tally], found: Iterable[Row]) -> None:
+    """Add how long opt-outs took that were applied; historic ones are left out."""
+    for connection, rule, bound, milliseconds, count in found:
+        if rule is not None:
             name = str(HONOUR_SECONDS[bound]) if bound < len(HONOUR_SECONDS) else "+Inf"
-            counted["honour_seconds", (one.connection, one.rule, name)] += 1
-            counted["honour_milliseconds", (one.connection, one.rule)] += milliseconds
-    return counted
+            counted["honour_seconds", (connection, rule, name)] += count
+            counted["honour_milliseconds", (connection, rule)] += milliseconds
 
 
 def _count_calls(tx: Connection) -> bool:
