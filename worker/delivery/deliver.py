@@ -180,8 +180,7 @@ class Delivery:
             self._attend(work, calls)
         finally:
             work.cancel()
-            calls.ended.wait(_UNWINDING_SECONDS)
-            self._give_back()
+            self._give_back(ended=calls.ended.wait(_UNWINDING_SECONDS))
             self._conclude()
         _log.debug("delivery.done", bucket=str(self.context.bucket), seconds=round(time.monotonic() - started, 3))
 
@@ -249,15 +248,15 @@ class Delivery:
             _log.warning("delivery.no_more", bucket=str(self.context.bucket), reason=str(error))
             return None
 
-    def _give_back(self) -> None:
-        """Settle the rest and give back whatever was not tried; if that fails, all stays under lease."""
+    def _give_back(self, *, ended: bool) -> None:
+        """Settle the rest and, if all calls have `ended` and been reported, give back whatever was not tried."""
         try:
             self._drain()
             self._settle()
-            left = [Settlement(task, {}, tried=False) for task in self._claimed.values()]
+            left = [Settlement(task, {}, tried=False) for task in self._claimed.values() if ended]
             self._patiently(lambda: self.ledger.queue.settle(self.token, left))
         finally:
-            self._claimed.clear()  # never given back as untouched: some of them may have been called
+            self._claimed.clear()  # what is left stays under lease: it may have been called
 
     def _drain(self) -> None:
         while not self._done.empty():

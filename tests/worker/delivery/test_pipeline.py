@@ -258,6 +258,25 @@ def test_a_ledger_that_is_away_at_the_end_of_a_window_cuts_no_call_off(tmp_path:
         assert shop.stats()["calls"] == 2
 
 
+def test_a_call_that_has_not_told_its_end_is_not_untried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine is so busy that an interrupted delivery does not hear of its calls: they may have been made."""
+    with company(tmp_path) as shop, wired(shop, tmp_path) as parts:
+        shop.fault(kind="latency", delay=2)
+        record(parts, {"user_id": "1"})
+
+        def interrupted(*_: object, **__: object) -> None:
+            wait_until(lambda: shop.stats()["calls"] == 1)
+            parts.loop.loop.call_soon_threadsafe(time.sleep, 1.0)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(deliver, "_UNWINDING_SECONDS", 0.05)
+        monkeypatch.setattr(deliver, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            parts.delivery(BUCKET).run()
+
+        assert parts.ledger.queue.due(BUCKET, 1) == 0
+
+
 def calls_of(parts: WorkerContext, report: Callable[[Any], None], *, stopped: bool = False) -> ConcurrentCalls:
     """The calls of a delivery on their own, without ledger and fuses."""
     context, aside = parts.bucket_context(BUCKET), SimpleNamespace(holds=lambda _: False, note=lambda _: None)
