@@ -124,7 +124,7 @@ class WorkerContext:
         for name in self.settings.connections:
             self.bucket_context(Bucket(name))
             with suppress(LedgerError):
-                self.ledger.queue.buckets(name)
+                self.ledger.queries.buckets(name)
 
     def rate_limiter(self, bucket: Bucket) -> RateLimiter:
         """Return a bucket's shared rate limit, as this process uses it."""
@@ -180,11 +180,11 @@ class WorkerContext:
         return [name for name in self.settings.connections if name != connection and self._has_work(name)]
 
     def _has_work(self, connection: str) -> bool:
-        return any(self._is_callable(bucket) for bucket in self.ledger.queue.buckets(connection))
+        return any(self._is_callable(bucket) for bucket in self.ledger.queries.buckets(connection))
 
     def _siblings(self, bucket: Bucket) -> list[str]:
         """Return the other buckets of a connection that could make a call now."""
-        found = self.ledger.queue.buckets(bucket.connection)
+        found = self.ledger.queries.buckets(bucket.connection)
         return [str(other) for other in found if other != bucket and self._is_callable(other)]
 
     def _is_callable(self, bucket: Bucket) -> bool:

@@ -136,7 +136,7 @@ def sweep_quietly(worker_context: WorkerContext, abandoned: Abandoned) -> None:
 def _wake(worker_context: WorkerContext, connection: str) -> int:
     """Wake workers for each bucket of a connection that may be called, whatever its neighbours do."""
     ledger = worker_context.ledger
-    found, now = ledger.queue.buckets(connection), ledger.now()
+    found, now = ledger.queries.buckets(connection), ledger.now()
     callable_ = [bucket for bucket in found if may_call(ledger.breakers.health_of(str(bucket)), now)]
     waiting = worker_context.wakeups.waiting_by_bucket(connection) if callable_ else {}
     return sum(_top_up(worker_context, bucket, waiting.get(bucket, 0)) for bucket in callable_)

@@ -276,5 +276,5 @@ def is_busy(worker_context: WorkerContext) -> bool:
 def buckets_of(worker_context: WorkerContext) -> list[Bucket]:
     """Return the buckets of the configured connections that have something to deliver."""
     return [
-        bucket for name in worker_context.settings.connections for bucket in worker_context.ledger.queue.buckets(name)
+        bucket for name in worker_context.settings.connections for bucket in worker_context.ledger.queries.buckets(name)
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from consent.change import Action, Bucket, Lane
 from consent.deadlines.rules import HISTORIC
@@ -80,7 +80,7 @@ class StuckOptOuts:
 
 
 class BacklogQueries(LedgerPart):
-    """For how long customers have waited, and whether a run is at work."""
+    """Which buckets have customers that wait, for how long, and whether a run is at work."""
 
     def backlog(self, buckets: Iterable[Bucket]) -> Backlog:
         """Look at these buckets, which are those that have something pending; raises LedgerUnavailable.
@@ -105,6 +105,23 @@ class BacklogQueries(LedgerPart):
             return Backlog(
                 _earliest(callable_), _earliest([*(due[lane] for lane in outs), tx.execute(put_off).scalar()])
             )
+
+        return self.database.read(work)
+
+    def buckets(self, connection: str) -> list[Bucket]:
+        """Return the buckets of a connection that have customer tasks, by one look at the index for each.
+
+        From its end: where customers are claimed, PostgreSQL's indexes hold what is gone until they are cleaned.
+        """
+
+        def work(tx: Connection) -> list[Bucket]:
+            found: list[Bucket] = []
+            for state in (is_due, is_put_off):
+                last = None
+                while (name := tx.execute(_next_bucket(state, connection, last)).scalar()) is not None:
+                    last = name
+                    found.append(Bucket(connection, name))
+            return sorted(set(found))
 
         return self.database.read(work)
 
@@ -144,6 +161,12 @@ class BacklogQueries(LedgerPart):
         """Whether a run with a broker of its own is at work."""
         held = select(leases.c.until).where(leases.c.name == "run", leases.c.until > self.core.now())
         return self.database.read(lambda tx: tx.execute(held).first()) is not None
+
+
+def _next_bucket(state: ColumnElement[bool], connection: str, last: str | None) -> Select[str]:
+    beyond = () if last is None else (customer_tasks.c.bucket < last,)
+    query = select(customer_tasks.c.bucket).where(state, customer_tasks.c.connection == connection, *beyond)
+    return query.order_by(customer_tasks.c.bucket.desc()).limit(1)
 
 
 def _counted(tx: Connection, query: Select[Any], now: int, most: int | None) -> list[StuckOptOuts]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import (
-    ColumnElement,
+    BigInteger,
     Connection,
     Integer,
     Select,
@@ -25,17 +25,11 @@ from sqlalchemy import (
 from consent.change import Action, Bucket, Lane
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import Bulk, UpdateEach, among, among_given, bulk, plain_rows
-from consent.ledger.queue.enqueue import (
-    IS_RIPE,
-    OF_BUCKET,
-    hold_what_is_withheld,
-    promote,
-    withhold_optins,
-)
-from consent.ledger.queue.in_doubt import Doubt, calls_in_doubt, forget_doubts, set_in_doubt_aside
+from consent.ledger.queue.enqueue import hold_what_is_withheld, withhold_optins
+from consent.ledger.queue.in_doubt import Doubt, calls_in_doubt, forget_doubts, mark_in_doubt, set_in_doubt_aside
 from consent.ledger.queue.overlaps import Overlap, resolve_overlaps
 from consent.ledger.queue.probe import pick_another
-from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
+from consent.ledger.queue.tasks import IN_DOUBT, ClaimedChange, CustomerTask
 from consent.ledger.review.fuse_counts import Stops, stops_of
 from consent.ledger.review.pauses import ALL_LANES, OPTOUT_LANES, pauses
 from consent.ledger.schema import changes, customer_tasks, is_due, is_put_off, slots, targets
@@ -50,23 +44,6 @@ _LOOKED_AT = 500
 
 class Claims(LedgerPart):
     """Customer tasks to be delivered, and those that are under lease."""
-
-    def buckets(self, connection: str) -> list[Bucket]:
-        """Return the buckets of a connection that have customer tasks, by one look at the index for each.
-
-        From its end: where customers are claimed, PostgreSQL's indexes hold what is gone until they are cleaned.
-        """
-
-        def work(tx: Connection) -> list[Bucket]:
-            found: list[Bucket] = []
-            for state in (is_due, is_put_off):
-                last = None
-                while (name := tx.execute(_next_bucket(state, connection, last)).scalar()) is not None:
-                    last = name
-                    found.append(Bucket(connection, name))
-            return sorted(set(found))
-
-        return self.database.read(work)
 
     def due(self, bucket: Bucket, limit: int) -> int:
         """Return how many targets of a bucket are due and not paused, counting no further than `limit`."""
@@ -115,7 +92,7 @@ class Claims(LedgerPart):
         def work(tx: Connection) -> list[CustomerTask]:
             if not (lanes := open_lanes(tx, bucket)):
                 return []
-            promote(tx, bucket, now, in_doubt_until)
+            _promote(tx, bucket, now, in_doubt_until)
             stops = stops_of(tx, bucket)
             # A pause that ends has what it held looked at, behind this lock: so none that has ended may count here.
             lanes = lanes if stops is None else open_lanes(tx, bucket)
@@ -168,10 +145,15 @@ _PAUSED = select(pauses.c.only_optins).where(
 """Made once: each claim asks it."""
 
 
-def _next_bucket(state: ColumnElement[bool], connection: str, last: str | None) -> Select[str]:
-    beyond = () if last is None else (customer_tasks.c.bucket < last,)
-    query = select(customer_tasks.c.bucket).where(state, customer_tasks.c.connection == connection, *beyond)
-    return query.order_by(customer_tasks.c.bucket.desc()).limit(1)
+def _promote(tx: Connection, bucket: Bucket, now: int, in_doubt_until: int) -> None:
+    """Enqueue what was put off until now. What a lost delivery held is left alone until then, if that is later."""
+    ripe = plain_rows(tx.execute(_RIPE, bucket._asdict() | {"now": now}))
+    lost = [whose for whose, holder in ripe if holder not in (None, IN_DOUBT)] if in_doubt_until > now else []
+    if lost:
+        mark_in_doubt(tx, lost, in_doubt_until)
+    left_alone = set(lost)
+    if due := [whose for whose, _ in ripe if whose not in left_alone]:
+        tx.execute(_ENQUEUE, {"numbers": due})
 
 
 def _pick(tx: Connection, bucket: Bucket, limit: int, lanes: Sequence[Lane]) -> list[int]:
@@ -245,10 +227,25 @@ _FORGET_CONFIRMED = UpdateEach(
     values="confirmed = NULL, confirmed_at = NULL",
     where="target_id = {whose} AND slot = {which}",
 )
+_OF_BUCKET = (customer_tasks.c.connection == bindparam("connection"), customer_tasks.c.bucket == bindparam("name"))
+"""That a customer task belongs to the bucket whose fields are given when the statement is executed."""
+
+_IS_RIPE = (is_put_off, *_OF_BUCKET, customer_tasks.c.next_at <= bindparam("now", type_=BigInteger()))
+"""That a customer task of such a bucket was put off until a moment that has come."""
+
+_PROMOTED_AT_ONCE = 2_000
+_RIPE = (
+    select(customer_tasks.c.target_id, customer_tasks.c.lease_token)
+    .where(*_IS_RIPE)
+    .order_by(customer_tasks.c.next_at)
+    .limit(_PROMOTED_AT_ONCE)
+    .with_for_update(skip_locked=True)
+)
 _WHOSE, _MOST = customer_tasks.c.target_id, bindparam("most", type_=Integer)
-_IS_OPEN = (is_due, *OF_BUCKET, customer_tasks.c.lane <= bindparam("last_lane"))
+_IS_OPEN = (is_due, *_OF_BUCKET, customer_tasks.c.lane <= bindparam("last_lane"))
 _URGENT = (customer_tasks.c.lane, customer_tasks.c.deadline)  # the order of the index, so that it is used
 _PICK = select(_WHOSE).where(*_IS_OPEN).order_by(*_URGENT).limit(_MOST).with_for_update(skip_locked=True)
+_ENQUEUE = update(customer_tasks).where(among_given(_WHOSE, "numbers")).values(waiting=1, lease_token=None)
 _LEASE = (
     update(customer_tasks)
     .where(among_given(_WHOSE, "numbers"))
@@ -274,8 +271,8 @@ def _number_of(*parts: Select[Any]) -> Select[Any]:
 
 
 _ONE: Select[Any] = select(literal_column("1")).select_from(customer_tasks)
-_COUNT_DUE = _number_of(_ONE.where(*_IS_OPEN).order_by(*_URGENT), _ONE.where(*IS_RIPE))
-_COUNT_LEFT = _number_of(_ONE.where(is_due, *OF_BUCKET), _ONE.where(is_put_off, *OF_BUCKET))
+_COUNT_DUE = _number_of(_ONE.where(*_IS_OPEN).order_by(*_URGENT), _ONE.where(*_IS_RIPE))
+_COUNT_LEFT = _number_of(_ONE.where(is_due, *_OF_BUCKET), _ONE.where(is_put_off, *_OF_BUCKET))
 
 
 @cache

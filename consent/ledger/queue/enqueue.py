@@ -36,9 +36,8 @@ from consent.ledger.dialects.statements import (
     bulk,
     plain_rows,
 )
-from consent.ledger.queue.in_doubt import mark_in_doubt
 from consent.ledger.queue.tasks import IN_DOUBT, CustomerTask, Settlement
-from consent.ledger.schema import changes, customer_tasks, is_due, is_put_off, slots, targets
+from consent.ledger.schema import changes, customer_tasks, is_due, slots, targets
 from consent.outcome import State
 
 _IN_LINE = 48 * 3_600_000_000
@@ -141,39 +140,12 @@ def of_bucket(bucket: Bucket) -> tuple[ColumnElement[bool], ColumnElement[bool]]
     return customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name
 
 
-OF_BUCKET = (customer_tasks.c.connection == bindparam("connection"), customer_tasks.c.bucket == bindparam("name"))
-"""The same of a bucket whose fields are given when the statement is executed."""
-
-IS_RIPE = (is_put_off, *OF_BUCKET, customer_tasks.c.next_at <= _NOW)
-"""That a customer task of such a bucket was put off until a moment that has come."""
-
-
 def within(lanes: Sequence[Lane]) -> tuple[ColumnElement[bool], ...]:
     """Say that a customer task is in one of these lanes, the first ones of all; nothing is asked if these are all."""
     return () if len(lanes) == len(Lane) else (customer_tasks.c.lane <= max(lanes, default=-1),)
 
 
-def promote(tx: Connection, bucket: Bucket, now: int, in_doubt_until: int) -> None:
-    """Enqueue what was put off until now. What a lost delivery held is left alone until then, if that is later."""
-    ripe = plain_rows(tx.execute(_RIPE, bucket._asdict() | {"now": now}))
-    lost = [whose for whose, holder in ripe if holder not in (None, IN_DOUBT)] if in_doubt_until > now else []
-    if lost:
-        mark_in_doubt(tx, lost, in_doubt_until)
-    left_alone = set(lost)
-    if due := [whose for whose, _ in ripe if whose not in left_alone]:
-        tx.execute(_ENQUEUE, {"numbers": due})
-
-
-_PROMOTED_AT_ONCE = 2_000
-_RIPE = (
-    select(customer_tasks.c.target_id, customer_tasks.c.lease_token)
-    .where(*IS_RIPE)
-    .order_by(customer_tasks.c.next_at)
-    .limit(_PROMOTED_AT_ONCE)
-    .with_for_update(skip_locked=True)
-)
 _GIVEN = among_given(customer_tasks.c.target_id, "numbers")
-_ENQUEUE = update(customer_tasks).where(_GIVEN).values(waiting=1, lease_token=None)
 
 
 def return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: set[int], now: int) -> None:

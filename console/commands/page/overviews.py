@@ -185,7 +185,7 @@ def _places(visit: Visit) -> list[Bucket]:
     found = [Bucket(name) for name in visit.parts.settings.connections]
     ledger = visit.ledger
     for name in visit.parts.settings.connections:
-        known = {*ledger.pauses.known_buckets(name), *ledger.queue.buckets(name)}
+        known = {*ledger.pauses.known_buckets(name), *ledger.queries.buckets(name)}
         found += [bucket for bucket in known if bucket.name]
     return sorted(found)
 

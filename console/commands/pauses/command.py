@@ -136,7 +136,7 @@ def _known(settings: Settings, ledger: Ledger, connection: str, bucket: str | No
         raise ConfigurationError(f"there is no connection {connection!r}: those that are configured are {known}")
     if bucket is None:
         return connection, None
-    found = sorted({*ledger.pauses.known_buckets(connection), *ledger.queue.buckets(connection)})
+    found = sorted({*ledger.pauses.known_buckets(connection), *ledger.queries.buckets(connection)})
     for one in found:
         if bucket in {one.name, bucket_label(settings, one), bucket_label(settings, one).rpartition("(")[2][:-1]}:
             return connection, one.name

@@ -124,7 +124,7 @@ class _DryRun:
         forecast.customers = self.ledger.count_targets()
         cells = self.ledger.deadlines.open_cells()
         for name in self.settings.connections:
-            for bucket in self.ledger.queue.buckets(name):
+            for bucket in self.ledger.queries.buckets(name):
                 forecast.needs[bucket] = self._need(bucket)
         forecast.deadlines = self._deadlines(cells)
         pauses = self.real.pauses.current() if self.real else []

@@ -136,7 +136,7 @@ async def _check_known(state: AppState, connection: str, bucket: object) -> None
         raise Problem(HTTPStatus.NOT_FOUND, "unknown_connection", "there is no connection of this name")
     if bucket is None:
         return
-    known = await _on_ledger(lambda: {*ledger.pauses.known_buckets(connection), *ledger.queue.buckets(connection)})
+    known = await _on_ledger(lambda: {*ledger.pauses.known_buckets(connection), *ledger.queries.buckets(connection)})
     if bucket not in {one.name for one in known}:
         raise Problem(HTTPStatus.NOT_FOUND, "unknown_bucket", "the connection has no bucket of this name")
 

@@ -226,7 +226,7 @@ def _rehearse(template: str) -> None:
         import_id = imported(ledger, change_of("1001417"))
         ledger.queries.report(import_id)
         ledger.queries.pending_by_bucket()
-        ledger.queue.buckets("capillary")
+        ledger.queries.buckets("capillary")
         deliver(ledger)
         ledger.breakers.all_health()
         ledger.fuses.work_off()

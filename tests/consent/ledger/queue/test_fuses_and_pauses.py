@@ -75,21 +75,21 @@ def test_a_pause_that_ends_while_customers_are_claimed_keeps_no_one_held(
     trip(ledger)
     imported(ledger, *(change_of(str(number), "OPTIN", slot="SMS|BULK") for number in range(6, 13)))
     ledger.pauses.pause("capillary", None, only_optins=True, who="ann", why="welcome mails")
-    promote = claim.promote
+    promote = claim._promote
 
     def resume() -> None:
         ledger.pauses.resume("capillary", None, who="ann", why="they are ready")
         ledger.fuses.work_off()
 
     def meanwhile(*anything: Any) -> None:
-        monkeypatch.setattr(claim, "promote", promote)
+        monkeypatch.setattr(claim, "_promote", promote)
         resume()
         promote(*anything)
 
     if ledger.database.is_sqlite:
         resume()  # one transaction writes at a time
     else:
-        monkeypatch.setattr(claim, "promote", meanwhile)
+        monkeypatch.setattr(claim, "_promote", meanwhile)
 
     assert sorted(drain(ledger) + drain(ledger), key=int) == ["6", "7", "8", "9", "10", "11", "12"]
 

@@ -31,7 +31,7 @@ def test_one_failure_of_our_request_for_many_in_a_row_holds_the_rest(ledger: Led
     assert counts(ledger, file) == {"dead": 5, "pending": 7}
     found = ledger.queries.report(file)
     assert (found.held, found.is_settled, found.sealed) == (7, True, False)
-    assert (ledger.queue.due(BUCKET, 10), ledger.queue.buckets("capillary")) == (0, [])
+    assert (ledger.queue.due(BUCKET, 10), ledger.queries.buckets("capillary")) == (0, [])
     assert (ledger.queries.pending_by_bucket(), ledger.fuses.held_customers()) == ({}, {BUCKET: 7})
     [fuse] = ledger.fuses.tripped()
     assert (fuse.code, fuse.optouts, fuse.optins) == ("8011", 7, 0)
