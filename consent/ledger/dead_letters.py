@@ -17,7 +17,7 @@ from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import NEW, among, bulk, plain_numbers, plain_rows, portions
 from consent.ledger.keys import public_id
-from consent.ledger.merge_sql import own_slot
+from consent.ledger.merge_terms import own_slot
 from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.queue.outcome_log import note_dead, note_state
 from consent.ledger.queue.tasks import Attempt

@@ -2,8 +2,6 @@
 
 The changes of a slot that are merged together are ranked, and only the best of them is held against the slot's
 register. The others are superseded by it, also those that would have been no-ops if they had been merged before it.
-
-The terms below are said of `changes` or of `noop_changes`, each beside its slot: both are decided by the same SQL.
 """
 
 from __future__ import annotations
@@ -42,40 +40,17 @@ from sqlalchemy.schema import CreateTable
 from consent.change import Action
 from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import among, among_given, as_whole, plain_rows, portions
+from consent.ledger.intake.imports import ReassertTerms
+from consent.ledger.merge_terms import SETTLED_WELL, is_always_sent, is_fresh, is_stamped, own_slot, rank
 from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.queue.inherited_deadlines import inherit_deadlines
 from consent.ledger.queue.outcome_log import note_state
-from consent.ledger.reassert_terms import ReassertTerms
 from consent.ledger.schema import REVISION, changes, slots
 from consent.outcome import State
 from consent.reassert import Reassert, ReassertRules
 
-# Written out, and not as parameters, so that two windows with this order are one to the database, and one sort.
-_OPTOUT: ColumnElement[str] = literal_column(f"'{Action.OPTOUT.value}'")
 _ONE: ColumnElement[int] = literal_column("1")
-_NOUGHT: ColumnElement[int] = literal_column("0")
 _UNKNOWN = {"confirmed": None, "confirmed_at": None}
-
-SETTLED_WELL = (State.APPLIED.value, State.UNCHANGED.value)
-
-
-def rank(
-    since: ColumnElement[int], action: ColumnElement[str], arrival: ColumnElement[int]
-) -> tuple[ColumnElement[int], ...]:
-    """Return the terms by which changes are ordered: `merge.rank`."""
-    return since, case((action == _OPTOUT, _ONE), else_=_NOUGHT), arrival
-
-
-def is_not_older(table: Table) -> ColumnElement[bool]:
-    """Say that a change that arrives now is not older than its slot's newest change: a tie is the later arrival's."""
-    own = rank(table.c.effective_at, table.c.action, _NOUGHT)[:2]
-    return tuple_(*own) >= tuple_(*rank(slots.c.newest_at, slots.c.newest_action, _NOUGHT)[:2])
-
-
-def own_slot(table: Table) -> ColumnElement[bool]:
-    """Say that a slot is that of a change."""
-    return and_(slots.c.target_id == table.c.target_id, slots.c.slot == table.c.slot)
-
 
 _FACTS = ("id", "target_id", "slot", "action", "effective_at", "dedupe_key")
 _merging = Table(
@@ -187,7 +162,7 @@ def _comparing(default: Reassert, *by_connection: tuple[str, Reassert]) -> tuple
         slots.c.newest_id,
         or_(slots.c.newest_id.is_(None), tuple_(*own) > tuple_(*newest)),
         func.coalesce(slots.c.confirmed == changes.c.action + changes.c.value, False),
-        *(reassert.is_fresh(changes), reassert.is_always_sent(changes), reassert.is_stamped(changes)),
+        *(is_fresh(changes, reassert), is_always_sent(changes, reassert), is_stamped(changes, reassert)),
     )
     meant = (among_given(changes.c.id, "numbers"), changes.c.state == State.PENDING.value)
     # The change that is a slot's newest already was merged before another import took it over.
@@ -214,7 +189,7 @@ _COUNT = select(
 def _spread_freshness(tx: Connection) -> None:
     """Let the best change of a slot be sent if it beats a fresh one that says the same: which came first is chance."""
     beating = tx.execute(select(_merging.c.best).where(_KINDS["spreading"]).distinct()).scalars().all()
-    best = (_first, _merging.c.action == _OPTOUT, among(_merging.c.id, beating))
+    best = (_first, _merging.c.action == Action.OPTOUT.value, among(_merging.c.id, beating))
     tx.execute(update(_merging).where(*best).values(fresh=True))
 
 

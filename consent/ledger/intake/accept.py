@@ -24,12 +24,11 @@ from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.intake.batch import KEY, IncomingBatch
-from consent.ledger.intake.imports import count_times, find_export_time
+from consent.ledger.intake.imports import ReassertTerms, count_times, find_export_time, reassert_terms
 from consent.ledger.intake.reassign import note_pending_duplicates, reassign_known
 from consent.ledger.keys import KEY_BYTES
 from consent.ledger.merge_sql import merge_pending
 from consent.ledger.queue.enqueue import enqueue
-from consent.ledger.reassert_terms import ReassertTerms, reassert_terms
 from consent.ledger.rejected_events import keep
 from consent.ledger.review.event_guards import set_optins_aside
 from consent.ledger.schema import imports, rejects

@@ -1,7 +1,8 @@
 """Imports and runs: how they begin, how far they have come, and how they end.
 
-A time is taken for that of a file's export if it stands on more than half of its rows and on more than a thousand;
-times within one minute count as one.
+A full dump that stamps the time of its export on every row would call for everybody each night. So a time is taken for
+the export's if it stands on more than half of a file's rows and on more than a thousand; times within one minute count
+as one. Rows with it are treated like rows that bring no time, and only those.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import orjson
 from sqlalchemy import Connection, Row, Select, select, update
@@ -18,17 +20,55 @@ from sqlalchemy import Connection, Row, Select, select, update
 from consent.imports import Checkpoint, ImportProgress, ImportSource, ImportState
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import NEW, bulk, first_change
-from consent.ledger.reassert_terms import ExportTime, ReassertTerms
 from consent.ledger.review.effects import date_behind_undoing
 from consent.ledger.schema import changes, imports
 from consent.outcome import State
-from consent.reassert import Reassert
+from consent.reassert import Reassert, ReassertRules
 
 STAMPED_FROM = 1_000
 """An export's time stands on more rows than this."""
 _SECOND = 1_000_000
 _TOGETHER = 60
 _KEPT = 1_000
+
+
+class ExportTime(NamedTuple):
+    """The first and the last moment (microseconds) that count as the time of an export."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReassertTerms:
+    """Which opt-outs of one import are delivered although the provider is confirmed to hold them.
+
+    `rules` are those of its command or of the settings; `export_time` is the time of its export, if it has one.
+    """
+
+    rules: ReassertRules
+    export_time: ExportTime | None = None
+
+    @property
+    def columns(self) -> dict[str, int | None]:
+        """The columns of an import that keep its export's time, for `reassert_terms`."""
+        first, last = (None, None) if self.export_time is None else self.export_time
+        return {"export_time_from": first, "export_time_to": last}
+
+    @property
+    def given(self) -> dict[str, int]:
+        """The time of the export, for statements that were built for another one or none."""
+        first, last = self.export_time or (1, 0)  # no moment lies between these
+        return {"export_from": first, "export_to": last}
+
+
+def reassert_terms(row: Row[Any], rules: ReassertRules) -> ReassertTerms:
+    """Return the terms for an import, a row of `imports`, where the settings have these rules.
+
+    The option of its command holds for all connections.
+    """
+    found = None if row.export_time_from is None else ExportTime(row.export_time_from, row.export_time_to)
+    return ReassertTerms(rules if row.reassert is None else ReassertRules(Reassert(row.reassert)), found)
 
 
 class Imports(LedgerPart):

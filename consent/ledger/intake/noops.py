@@ -17,9 +17,17 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, li
 from consent.change import Action, Origin
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import among, bulk, plain_numbers, plain_rows
+from consent.ledger.intake.imports import ReassertTerms
 from consent.ledger.intake.reassign import reassign
-from consent.ledger.merge_sql import SETTLED_WELL, is_not_older, own_slot, rank
-from consent.ledger.reassert_terms import ReassertTerms
+from consent.ledger.merge_terms import (
+    SETTLED_WELL,
+    is_always_sent,
+    is_fresh,
+    is_not_older,
+    is_stamped,
+    own_slot,
+    rank,
+)
 from consent.ledger.schema import changes, imports, noop_changes, slots
 from consent.outcome import State
 
@@ -67,7 +75,7 @@ def _others(meant: _Meant, reassert: ReassertTerms) -> Select[Any]:
     """
     newest = (changes.c.value == "", changes.c.state.in_(SETTLED_WELL))
     agrees = (slots.c.newest_action == noop_changes.c.action, slots.c.confirmed == noop_changes.c.action)
-    sent = or_(reassert.is_fresh(noop_changes), reassert.is_always_sent(noop_changes))
+    sent = or_(is_fresh(noop_changes, reassert), is_always_sent(noop_changes, reassert))
     is_noop = and_(
         *newest,
         *agrees,
@@ -167,5 +175,5 @@ def _count_stamped(tx: Connection, meant: _Meant, reassert: ReassertTerms) -> in
     if reassert.export_time is None:
         return 0
     held = select(func.count()).select_from(noop_changes).join(slots, own_slot(noop_changes))
-    stamped = and_(reassert.is_stamped(noop_changes), ~reassert.is_always_sent(noop_changes))
+    stamped = and_(is_stamped(noop_changes, reassert), ~is_always_sent(noop_changes, reassert))
     return tx.execute(held.where(*meant, stamped)).scalar_one()

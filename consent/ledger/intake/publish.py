@@ -26,12 +26,12 @@ from consent.imports import REFUSED, PublishProgress
 from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import NEW, among, behind, bulk, first_change, plain_numbers, portions
+from consent.ledger.intake.imports import reassert_terms
 from consent.ledger.intake.noops import merge_noops
 from consent.ledger.intake.reassign import reassign_noted
 from consent.ledger.merge_sql import merge_pending
 from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.queue.outcome_log import note_dead
-from consent.ledger.reassert_terms import reassert_terms
 from consent.ledger.review import guard_checks
 from consent.ledger.review.guard_checks import FROM_START, HOLDING, MOVING, PASSING, Moved
 from consent.ledger.schema import changes, dead_letters, imports, pending_duplicates

@@ -12,7 +12,7 @@ from consent.change import Action, Bucket, Lane
 from consent.deadlines.rules import HISTORIC
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import bulk
-from consent.ledger.merge_sql import is_not_older, own_slot
+from consent.ledger.merge_terms import is_not_older, own_slot
 from consent.ledger.queue.claim import open_lanes
 from consent.ledger.queue.enqueue import of_bucket
 from consent.ledger.review.guard_checks import PARTLY_HELD

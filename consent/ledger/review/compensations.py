@@ -23,7 +23,7 @@ from consent.identifiers.masking import masked
 from consent.ledger.database import Database
 from consent.ledger.dialects.statements import among
 from consent.ledger.keys import KEY_BYTES
-from consent.ledger.merge_sql import own_slot, rank
+from consent.ledger.merge_terms import own_slot, rank
 from consent.ledger.review.effects import UNDO
 from consent.ledger.review.undo_plan import BackTo, UndoPlan
 from consent.ledger.schema import changes, imports, noop_changes, slots, targets

@@ -20,10 +20,9 @@ from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import NEW, among, bulk
 from consent.ledger.intake.accept import count_events, record_and_publish
 from consent.ledger.intake.batch import DETAILS, SLOT, TARGET, VALUE, IncomingBatch
-from consent.ledger.intake.imports import begin_import
+from consent.ledger.intake.imports import ReassertTerms, begin_import
 from consent.ledger.queries.changes import CORRECTED
 from consent.ledger.queue.outcome_log import note_state
-from consent.ledger.reassert_terms import ReassertTerms
 from consent.ledger.schema import audit_log, changes, imports, targets
 from consent.outcome import State
 

@@ -1,6 +1,6 @@
 """The effects of an import before anything of it is merged: which slots it would change, and from what to what.
 
-The order is that of `merge_sql.rank`. Only the best change of each slot counts, and only if it is newer than what the
+The order is that of `merge_terms.rank`. Only the best change of each slot counts, and only if it is newer than what the
 slot holds; all that the import would merge is looked at: its own changes, its no-ops, and what it takes over from files
 that broke off. Nothing is written.
 """
@@ -19,7 +19,7 @@ from consent.guards.findings import Returning
 from consent.identifiers.masking import masked
 from consent.ledger.dialects.statements import among, plain_numbers
 from consent.ledger.intake.reassign import IS_KEPT_BACK
-from consent.ledger.merge_sql import rank
+from consent.ledger.merge_terms import rank
 from consent.ledger.schema import changes, imports, noop_changes, pending_duplicates, slots, targets
 from consent.outcome import State
 from consent.times import from_micros
