@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,3 +120,28 @@ def test_only_the_ledger_touches_its_database() -> None:
     ]
 
     assert found == []
+
+
+def test_nothing_in_a_transaction_begins_another_one() -> None:
+    """It would hold its locks while it waits for a second connection; a server's clock and the key are read, too."""
+    found = {
+        f"{shown(path)}:{one.lineno}: {ast.unparse(one)}"
+        for path in modules(("consent",))
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.Lambda) and _holds_transaction(function)
+        for one in ast.walk(function)
+        if isinstance(one, ast.Attribute) and ast.unparse(one) in _BEGINS_ANOTHER
+    }
+
+    assert not found
+
+
+_BEGINS_ANOTHER = {
+    *("self.core.now", "self.database.hash_key"),
+    *(f"self.database.{name}" for name in ("read", "write", "write_or_name")),
+}
+
+
+def _holds_transaction(function: ast.FunctionDef | ast.Lambda) -> bool:
+    names = {one.arg for one in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
+    return bool(names & {"tx", "lock"})

@@ -100,27 +100,27 @@ class Recorder(LedgerPart):
         """
         runs = [one._replace(refused=[storable(reject) for reject in one.refused]) for one in runs]
         incoming = [change for one in runs for change in one.changes]
+        secret, now = self.database.hash_key, self.core.now()
 
         def work(tx: Connection) -> list[EventsAccepted]:
-            return self._take_runs(tx, runs)
+            return self._take_runs(tx, runs, secret, now)
 
         def attempt(tx: Connection, some: Sequence[ConsentChange]) -> object:
-            return self._take_runs(tx, [RunEvents(runs[0].run_id, some, ())])
+            return self._take_runs(tx, [RunEvents(runs[0].run_id, some, ())], secret, now)
 
         return self.database.write_or_name(incoming, work, attempt)
 
-    def _take_runs(self, tx: Connection, runs: Sequence[RunEvents]) -> list[EventsAccepted]:
+    def _take_runs(self, tx: Connection, runs: Sequence[RunEvents], secret: bytes, now: int) -> list[EventsAccepted]:
         """Record each run's events by themselves, and merge all of them together."""
-        now = self.core.now()
         # Anew with each try: the numbers of a batch are those of its transaction.
         incoming = [change for one in runs for change in one.changes]
-        batch = IncomingBatch.of(self.database.hash_key, incoming, now, self.core.deadline_rules)
+        batch = IncomingBatch.of(secret, incoming, now, self.core.deadline_rules)
         lock, first, found, numbers = RecordingLock.acquire(tx), 0, list[EventsAccepted](), list[int]()
         batch.lookup_existing(tx)
         rows = batch.rows
         for run in runs:
             mine = replace(batch, rows=rows[first : first + len(run.changes)])
-            accepted, recorded = self._take_run(lock, run, mine, now)
+            accepted, recorded = self._take_run(lock, run, mine, secret, now)
             batch.known.update(row[KEY] for row in rows[first : first + len(run.changes)])
             found.append(accepted)
             numbers += recorded
@@ -129,10 +129,10 @@ class Recorder(LedgerPart):
         return found
 
     def _take_run(
-        self, lock: RecordingLock, run: RunEvents, batch: IncomingBatch, now: int
+        self, lock: RecordingLock, run: RunEvents, batch: IncomingBatch, secret: bytes, now: int
     ) -> tuple[EventsAccepted, list[int]]:
         """Record the events of one run, but merge nothing; return also the numbers of what is to be merged."""
-        tx, secret = lock.tx, self.database.hash_key
+        tx = lock.tx
         keys, ids, known = batch.keys, batch.public_ids, set(batch.known)
         optins = any(one.action is Action.OPTIN for one in run.changes)
         aside = set_optins_aside(lock, run.run_id, batch, run.changes, now, self.core.guards_of) if optins else []

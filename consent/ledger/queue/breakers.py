@@ -155,7 +155,8 @@ class Breakers(LedgerPart):
         The probes are counted anew (`trips`), but still take other customers than those whose answers opened it.
         """
         waiting = update(circuit_breakers).where(circuit_breakers.c.breaker != Breaker.CLOSED.value)
-        self.database.write(lambda tx: tx.execute(waiting.values(probe_at=self.core.now(), trips=0)))
+        soon = waiting.values(probe_at=self.core.now(), trips=0)
+        self.database.write(lambda tx: tx.execute(soon))
 
 
 @dataclass(frozen=True, slots=True)

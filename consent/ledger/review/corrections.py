@@ -60,19 +60,18 @@ class Corrections(LedgerPart):
         The changes keep the letter's action, connection and time, whatever they say. `columns` are named in the audit
         log, never what stands in them. Raises LedgerUnavailable.
         """
-        now = self.core.now()
+        now, secret = self.core.now(), self.database.hash_key
 
         def work(tx: Connection) -> Corrected | NotCorrected | None:
             lock = RecordingLock.acquire(tx)
             query = _letter_of(letter_id)
             if (letter := tx.execute(query).first()) is None:
                 return None
-            batch = IncomingBatch.of(
-                self.database.hash_key, [_of(letter, one) for one in corrected], now, self.core.deadline_rules
-            )
+            meant = [_of(letter, one) for one in corrected]
+            batch = IncomingBatch.of(secret, meant, now, self.core.deadline_rules)
             batch.lookup_existing(tx)
-            meant = select(targets.c.id).where(targets.c.id.in_({letter.target_id, *batch.numbers.values()}))
-            MergeLock.of_targets(tx, meant, reassigns=True)  # no replay is under way
+            whose = select(targets.c.id).where(targets.c.id.in_({letter.target_id, *batch.numbers.values()}))
+            MergeLock.of_targets(tx, whose, reassigns=True)  # no replay is under way
             letter = tx.execute(query.with_for_update(of=changes)).one()
             if letter.state != State.DEAD.value or letter.discarded_at is not None:
                 return NotCorrected(_closed(letter))

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, delete, func, literal, select, update
 
@@ -25,6 +25,8 @@ from consent.ledger.review.guard_checks import note_decision
 from consent.ledger.review.holds import Decision
 from consent.ledger.schema import changes, customer_tasks
 from consent.times import from_micros
+
+T = TypeVar("T")
 
 MOST_COUNTED = 50_000
 """Changes that are counted to say how many fuses hold; so they are shown soon, however many there are."""
@@ -149,13 +151,16 @@ class Fuses(FusesOfWorkers):
             step = let_die if row.state == FuseState.DYING else unhold
             done = 1
             while done and go_on():
-                now = self.core.now()
-                done = self.database.write(lambda tx, step=step, row=row, now=now: step(tx, row, now))  # type: ignore[misc]
+                done = self._carry_out(step, row)
                 count += done
             if step is let_die and not done:
-                while go_on() and self.database.write(lambda tx, row=row: unhold(tx, row, self.core.now())):  # type: ignore[misc]
+                while go_on() and self._carry_out(unhold, row):
                     pass
         return count
+
+    def _carry_out(self, step: Callable[[Connection, Row[Any], int], T], row: Row[Any]) -> T:
+        now = self.core.now()
+        return self.database.write(lambda tx: step(tx, row, now))
 
     def work_off_soon(self, seconds: float = SOON_SECONDS) -> None:
         """Carry out what was decided, for so long; the sweep goes on with the rest, also if the ledger is away."""
@@ -168,7 +173,7 @@ class Fuses(FusesOfWorkers):
         tripped = select(fuses).where(IS_TRIPPED, fuses.c.kind == IMPORT)
         for row in self.database.read(lambda tx: tx.execute(tripped).all()):
             if not self.database.read(lambda tx, row=row: tx.execute(some_pending(tx, row, 1)).first()):  # type: ignore[misc]
-                self.database.write(lambda tx, row=row: close_if_over(tx, row, self.core.now()))  # type: ignore[misc]
+                self._carry_out(close_if_over, row)
 
     def forget(self, before: int) -> None:
         """Forget counts of fuses that have not tripped, if nothing was counted since (microseconds)."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.event import listen
 
 from consent.imports import RejectedRow
 from consent.ledger.dialects.locks import RecordingLock
@@ -89,3 +90,23 @@ def test_a_run_that_has_ended_can_be_sealed(ledger: Ledger) -> None:
     deliver(ledger)
 
     assert counts(ledger, run) == {"applied": 1, "superseded": 1}
+
+
+def test_no_transaction_waits_for_another_one_of_its_own_process(ledger_url: str) -> None:
+    """The first events of a process held the ledger's locks while they asked for a second connection to it."""
+    ledger = Ledger(ledger_url)
+    run, under_way, most = run_of(ledger), 0, 0
+    ledger.close()  # as a process that has just begun
+
+    def note(more: int) -> None:
+        nonlocal under_way, most
+        under_way += more
+        most = max(most, under_way)
+
+    listen(ledger.database.engine, "begin", lambda _: note(1))
+    for end in ("commit", "rollback"):
+        listen(ledger.database.engine, end, lambda _: note(-1))
+    ledger.intake.accept_events(run, [change_of("1")], [])
+    ledger.close()
+
+    assert most == 1
