@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,9 +49,11 @@ def test_help_needs_no_settings_database_broker_or_web_server(arguments: list[st
     ],
     ids=" ".join,
 )
-def test_what_looks_at_the_ledger_loads_nothing_that_receives_or_delivers(arguments: list[str], tmp_path: Path) -> None:
+def test_what_looks_at_the_ledger_loads_nothing_that_receives_or_delivers(
+    arguments: list[str], tmp_path: Path, sqlite_template: Path
+) -> None:
     """A look at the ledger needs its database: no web server, no broker, no HTTP client."""
-    run(tmp_path, ["migrate"], ())
+    shutil.copy(sqlite_template, tmp_path / "optrelay.db")
 
     assert run(tmp_path, arguments, (*SERVERS, *DELIVERY, *OTHERS, "alembic", "httpx", "psycopg")) == "0"
 
@@ -64,9 +67,9 @@ def test_recording_without_a_broker_loads_nothing_that_delivers(arguments: list[
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["doctor"]], ids=" ".join)
-def test_what_only_sends_wake_ups_loads_no_celery(arguments: list[str], tmp_path: Path) -> None:
+def test_what_only_sends_wake_ups_loads_no_celery(arguments: list[str], tmp_path: Path, sqlite_template: Path) -> None:
     """Celery is for the worker, which takes them: what records changes, and waits, is ready sooner without it."""
-    run(tmp_path, ["migrate"], ())
+    shutil.copy(sqlite_template, tmp_path / "optrelay.db")
 
     ended, *loaded = run(tmp_path, arguments, (*SERVERS, "celery", "kombu", "psycopg", "prometheus_client")).split()
 

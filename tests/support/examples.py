@@ -9,9 +9,12 @@ import pytest
 IN_FULL = os.environ.get("PROOFS") == "1"
 
 POSTGRESQL_IN_PROOFS = pytest.mark.parametrize(
-    "ledger_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True
+    "ledger_url",
+    ["sqlite", pytest.param("postgresql", marks=[pytest.mark.proof, pytest.mark.takes(0.5)])],
+    indirect=True,
 )
-"""For long tests of what both databases do with the same statements; shorter ones beside them run on both."""
+"""For tests of what both databases do with the same statements; others run each of these on both. A `takes` of the test
+itself counts more than this one."""
 
 
 def examples(full: int, share: int = 5) -> int:

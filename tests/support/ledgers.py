@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -146,3 +146,15 @@ def folded(ledger: Ledger, *changes: ConsentChange) -> str:
     with pytest.raises(Cut):
         ledger.intake.publish(import_id, cut)
     return import_id
+
+
+def in_between(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, do: Callable[[], object]) -> None:
+    """Do something right before the next transaction that writes: a moment after what it is about was looked at."""
+    write = ledger.database.write
+
+    def first(work: Callable[..., object], **more: bool) -> object:
+        monkeypatch.setattr(ledger.database, "write", write)
+        do()
+        return write(work, **more)
+
+    monkeypatch.setattr(ledger.database, "write", first)

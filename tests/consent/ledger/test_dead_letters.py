@@ -7,6 +7,7 @@ import pytest
 from consent.ledger import dead_letters
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied, PermanentFailure
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, settlement
 
 
@@ -46,6 +47,7 @@ def test_a_replayed_letter_is_delivered_once(ledger: Ledger) -> None:
     assert (note.who, note.what, note.why) == ("Ada", "replayed", "customer created")
 
 
+@POSTGRESQL_IN_PROOFS
 def test_replaying_an_overtaken_letter_sends_nothing(ledger: Ledger) -> None:
     """An old opt-in that died does not come back over a newer opt-out."""
     import_id = imported(ledger, change_of("1", "OPTIN", 0))

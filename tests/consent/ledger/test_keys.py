@@ -13,6 +13,7 @@ from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.keys import Keys
 from consent.ledger.ledger import Ledger
 from consent.outcome import PermanentFailure
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, recorded
 
 _names = count()
@@ -30,6 +31,7 @@ def record(ledger: Ledger, *changes: ConsentChange) -> tuple[bool, ...]:
     return ledger.intake.accept_events(run, changes, []).fresh
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_opt_out_under_a_used_id_is_not_lost(ledger: Ledger, stream: bool) -> None:  # noqa: FBT001 - a parameter
     """November's file counts its rows from 1 again: a person who opted out in it stays opted in, as October's row 1."""
@@ -45,6 +47,7 @@ def test_an_opt_out_under_a_used_id_is_not_lost(ledger: Ledger, stream: bool) ->
     assert counts(ledger, november) == {"applied": 1}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_event_under_a_used_id_is_not_lost(ledger: Ledger) -> None:
     """A publisher's counter starts anew: the opt-out that gets number 7 again is one of its own."""
     record(ledger, named("7"), named("8", "OPTIN", 10))
@@ -54,6 +57,7 @@ def test_an_event_under_a_used_id_is_not_lost(ledger: Ledger) -> None:
     assert deliver(ledger) == OUT
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_retry_is_a_duplicate_also_of_the_second_change_of_its_id(ledger: Ledger) -> None:
     """A client that got no answer sends the same again, and undoes nothing that was said in between."""
     first, second = named("7", "OPTIN"), named("7", "OPTIN", 20)
@@ -64,6 +68,7 @@ def test_a_retry_is_a_duplicate_also_of_the_second_change_of_its_id(ledger: Ledg
     assert counts(ledger, imported(ledger, second, first)) == {"duplicates": 2}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_two_times_under_one_id_in_one_batch_are_two_changes(ledger: Ledger) -> None:
     """An opt-in and, later in the same batch, an opt-out of one id and slot: both are kept; the same twice is one."""
     assert record(ledger, named("7"), named("7", minute=5), named("7"), named("7", minute=5)) == (
@@ -74,6 +79,7 @@ def test_two_times_under_one_id_in_one_batch_are_two_changes(ledger: Ledger) -> 
     )
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_earlier_time_under_a_used_id_is_superseded(ledger: Ledger) -> None:
     """It is another change, which came late."""
     record(ledger, named("7", minute=20))
@@ -83,6 +89,7 @@ def test_an_earlier_time_under_a_used_id_is_superseded(ledger: Ledger) -> None:
     assert [change.effective_at for change in task.changes] == [named("7", minute=20).effective_at]
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("first", [True, False])
 def test_without_a_time_of_its_own_the_id_says_it_all(ledger: Ledger, first: bool) -> None:  # noqa: FBT001 - a parameter
     """A stream entry that was added twice, or a list that was exported again, has another time and no other meaning."""
@@ -93,6 +100,7 @@ def test_without_a_time_of_its_own_the_id_says_it_all(ledger: Ledger, first: boo
     assert deliver(ledger) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_two_senders_may_use_one_id(ledger: Ledger) -> None:
     """System 2's opt-out number 1 was taken for system 1's, acknowledged, and lost."""
     record(ledger, named("1", sender="system 1", own_time=False))
@@ -104,6 +112,7 @@ def test_two_senders_may_use_one_id(ledger: Ledger) -> None:
     assert deliver(ledger) == OUT
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_was_recorded_before_senders_belonged_to_ids_is_known_again(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +129,7 @@ def test_what_was_recorded_before_senders_belonged_to_ids_is_known_again(
     assert (after.ids[0], after.fresh) == (before.ids[0], (False, True))
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_exported_letter_that_is_imported_unchanged_is_a_duplicate(ledger: Ledger) -> None:
     """Exported dead letters that are imported by mistake must not send what no person has looked at."""
     first = [named("A"), change_of("2"), replace(change_of("3"), own_time=False), named("B", own_time=False)]
@@ -138,6 +148,7 @@ def test_an_exported_letter_that_is_imported_unchanged_is_a_duplicate(ledger: Le
     assert deliver(ledger) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_exported_letter_that_was_fixed_is_sent(ledger: Ledger) -> None:
     """What a person has corrected is another change, whatever else of the row still says whose it was."""
     imported(ledger, named("A"))
@@ -150,6 +161,7 @@ def test_an_exported_letter_that_was_fixed_is_sent(ledger: Ledger) -> None:
     assert counts(ledger, second) == {"pending": 2, "superseded": 1, "duplicates": 1}
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("damaged", ["", "zz", "00" * 20, "abc"])
 def test_an_id_that_means_nothing_changes_nothing(ledger: Ledger, damaged: str) -> None:
     """A row whose id was damaged is read as if it had none."""

@@ -16,6 +16,7 @@ from consent.ledger.rejected_events import (
     RejectedFilter,
 )
 from consent.ledger.schema import metadata
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import run_of
 
 DAY = 86_400_000_000
@@ -53,6 +54,7 @@ def test_what_is_refused_twice_is_kept_once(ledger: Ledger) -> None:
     assert [one.line for one in ledger.rejected_events.find(EVERYTHING)] == [1, 3, 4]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_two_events_of_one_message_id_are_both_kept(ledger: Ledger) -> None:
     """A publisher's counter began anew: the second person's opt-out was taken for the first one, and thrown away."""
     for content in (CONTENT, replace(CONTENT, body=b"{another"), replace(CONTENT, published_at=None), CONTENT):
@@ -64,6 +66,7 @@ def test_two_events_of_one_message_id_are_both_kept(ledger: Ledger) -> None:
     assert len(ledger.rejected_events.find(EVERYTHING)) == 3
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_event_beyond_the_bound_keeps_its_beginning(ledger: Ledger) -> None:
     """An event may be larger than what is kept: how long it was is known, and where it stands."""
     body = b"x" * MOST_KEPT

@@ -55,6 +55,7 @@ def wait_for_calls(shop: Company, count: int, seconds: float = 30.0) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.takes(25)
 def test_runs_one_after_the_other_keep_one_limit(shop: Company) -> None:
     """A shop that runs each of four small files as it comes makes four calls where three are allowed."""
     shop.settings["CONNECTIONS__CAPILLARY__RATE"] = "3/15s"
@@ -67,6 +68,7 @@ def test_runs_one_after_the_other_keep_one_limit(shop: Company) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.takes(20)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_runs_keep_one_limit(shop: Company, seed: int) -> None:
     """A run that is killed and repeated begins its limit anew each time: a nervous operator gets the account throttled.
@@ -106,6 +108,7 @@ def second_path(shop: Company, kind: str, request: pytest.FixtureRequest) -> Com
 
 
 @pytest.mark.waits
+@pytest.mark.takes(15)
 @pytest.mark.parametrize(
     "kind",
     [
@@ -135,6 +138,7 @@ def test_a_second_run_on_the_ledger_says_why_it_does_not_start(
 
 
 @pytest.mark.proof
+@pytest.mark.takes(10)
 def test_a_run_that_was_killed_elsewhere_keeps_no_one_out_for_long(shop: Company) -> None:
     """A machine that lost its power holds up every later night's file, until someone deletes a lock by hand."""
     assert shop.run("run", one_row(shop, 1), "--workers", "1")[0] == 0
@@ -154,6 +158,7 @@ def test_a_run_that_was_killed_elsewhere_keeps_no_one_out_for_long(shop: Company
 
 
 @pytest.mark.proof
+@pytest.mark.takes(15)
 def test_a_clock_that_was_wrong_keeps_no_one_out_for_long(shop: Company) -> None:
     """A run in a container was killed while the clock was a day ahead: for a day every later run said it was busy."""
     assert shop.run("run", one_row(shop, 1), "--workers", "1")[0] == 0

@@ -85,6 +85,7 @@ def until_nothing_is_pending(ledger: Ledger, seconds: float = 60) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.takes(10)
 def test_concurrent_changes_lose_no_member(tmp_path: Path, broker: LocalBroker) -> None:
     """42 changes of one subscription come one by one while four processes deliver.
 

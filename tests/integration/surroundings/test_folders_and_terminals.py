@@ -68,7 +68,7 @@ def test_no_name_and_no_cell_looks_like_a_line_of_ours(shop: Company) -> None:
     assert b"\x1b[" in outputs[3].stdout  # colours were asked for
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.proof)])
 def test_json_and_exports_are_whole_in_any_encoding(shop: Company, encoding: str) -> None:
     """What reads the JSON stops at an escape that JSON does not know; the exported file names another person."""
     name = "сегодня 😀….csv"
@@ -105,7 +105,7 @@ def test_a_log_holds_no_command_to_the_terminal_that_shows_it(capsys: pytest.Cap
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can put another user's files into a folder")
-@pytest.mark.parametrize("name", ["optrelay.toml", "ledger.db", "ledger.db-wal"])
+@pytest.mark.parametrize("name", ["optrelay.toml", "ledger.db", pytest.param("ledger.db-wal", marks=pytest.mark.proof)])
 def test_a_link_that_another_user_has_put_there_is_refused(shop: Company, tmp_path: Path, name: str) -> None:
     """A link to a file that is ours leads all calls to a test account, or all changes into a forgotten ledger."""
     (tmp_path / "ours").touch()

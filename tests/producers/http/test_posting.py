@@ -17,6 +17,7 @@ from consent.ledger.rejected_events import RejectedFilter
 from producers.events.ingest import EventIngest
 from producers.http.admission import ApiKeys
 from producers.parsing.row_parser import parse_context
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.http_server import ANN, KEY, OTHER_KEY, Server, cloud_event, ndjson, server, statuses
 from tests.support.memory_ledger import WordyRow
 
@@ -30,6 +31,7 @@ def counted(ledger: Ledger) -> dict[str, int]:
     return {name: getattr(found, name) for name in names if getattr(found, name)}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_change_is_recorded_due_and_its_worker_woken(ledger: Ledger) -> None:
     """Ann's opt-out is in the ledger when the answer says so, and its connection is told that there is work."""
     with server(ledger) as served:

@@ -9,6 +9,7 @@ from consent.ledger.ledger import Ledger
 from consent.outcome import Applied, PermanentFailure, Retry, Unchanged
 from producers.http.admission import ApiKeys
 from tests.support.command_line import _settlement
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.http_server import ANN, Server, server
 
 SCOPED = "0123456789abcdef"
@@ -21,6 +22,7 @@ def settle(ledger: Ledger, outcome: Applied | Unchanged | PermanentFailure | Ret
     ledger.queue.settle("test", [_settlement(task, outcome, ledger.now()) for task in tasks])  # type: ignore[arg-type]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_change_tells_what_became_of_it(ledger: Ledger) -> None:
     """A change is pending, then applied; an older change that comes later is superseded, by the id of the newer one."""
     with server(ledger) as served:
@@ -68,6 +70,7 @@ def test_an_import_is_told_as_the_command_tells_it(served: Server) -> None:
     assert served.get(f"/v1/imports/{import_id[:5]}").status_code == 404
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_warehouse_follows_what_becomes_of_changes(ledger: Ledger) -> None:
     """Page by page, each outcome once and without an address; then nothing, until there is more."""
     with server(ledger) as served:
@@ -101,6 +104,7 @@ def test_a_cursor_that_cannot_be_followed_is_refused(served: Server) -> None:
         assert (answered.status_code, answered.json()["code"]) == (status, code), asked
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("name", ["%00", "a%00b", "%25", "%FF", "\u00e9", "a" * 3_000])
 def test_ids_that_no_ledger_has_given_out_are_unknown(ledger: Ledger, name: str) -> None:
     """A NUL is an error to PostgreSQL, which must not be answered as if the ledger were away."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -35,10 +34,11 @@ SHORT_SECONDS = 2.0
 def parts(items: list[pytest.Item], of: int) -> dict[pytest.Item, int]:
     """Return the part of each test: by its name, so that it stays there, but those that take long are evened out."""
     found = {item: crc32(item.nodeid.encode()) % of for item in items}
-    seconds = {item: mark.args[0] for item in items if (mark := item.get_closest_marker("takes"))}
-    shares = Counter(found[item] for item in items if item not in seconds)
-    sums = [SHORT_SECONDS * shares[part] for part in range(of)]
-    for item in sorted(seconds, key=lambda item: (-seconds[item], item.nodeid)):
-        found[item] = sums.index(min(sums))
+    marks = {item: item.get_closest_marker("takes") for item in items}
+    seconds = {item: mark.args[0] if mark else SHORT_SECONDS for item, mark in marks.items()}
+    sums = [0.0] * of
+    for item in sorted(seconds, key=lambda item: (seconds[item] > SHORT_SECONDS, -seconds[item], item.nodeid)):
+        if seconds[item] > SHORT_SECONDS:
+            found[item] = sums.index(min(sums))
         sums[found[item]] += seconds[item]
     return found

@@ -120,7 +120,7 @@ def test_a_provider_that_is_down_makes_no_dead_letters(parts: WorkerContext, sho
     pytest.param({"kind": "error", "code": 503, "seconds": 2}, marks=pytest.mark.proof),
     pytest.param({"kind": "html", "seconds": 2}, marks=pytest.mark.proof),
     pytest.param({"kind": "malformed", "seconds": 1}, marks=pytest.mark.proof),
-    {"kind": "empty", "seconds": 1},
+    pytest.param({"kind": "empty", "seconds": 1}, marks=pytest.mark.proof),
     {"kind": "reset", "seconds": 1},
     {"kind": "busy", "seconds": 1},
     {"kind": "throttle", "next": 1, "retry_after": 1},

@@ -14,6 +14,7 @@ from consent.imports import RejectedRow
 from consent.ledger.dialects.locks import RecordingLock
 from consent.ledger.intake.batch import IncomingBatch
 from consent.ledger.ledger import Ledger
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import change_of, counts, deliver, recorded, run_of
 
 
@@ -26,6 +27,7 @@ def test_an_event_is_due_at_once_and_goes_before_a_file(ledger: Ledger) -> None:
     assert deliver(ledger, limit=1) == [("9", "SMS|BULK OPTOUT")]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_event_that_comes_again_is_one_change(ledger: Ledger) -> None:
     """Sources deliver at least once; the ledger records once, and gives the same id each time."""
     first = ledger.intake.accept_events(run_of(ledger), [change_of("1"), change_of("1")], [])
@@ -47,6 +49,7 @@ def test_a_poison_event_is_recorded_once_with_its_place(ledger: Ledger) -> None:
     assert counts(ledger, run_of(ledger, "another")) == {"duplicates": 1}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_event_says_what_a_file_that_broke_off_had_said(ledger: Ledger) -> None:
     """What a broken file holds back does not hold back an event that says the same."""
     recorded(ledger, change_of("1"))
@@ -82,6 +85,7 @@ def test_an_event_whose_transaction_is_done_again_keeps_its_customer(
     assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("2", "EMAIL|BULK OPTOUT")]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_run_that_has_ended_can_be_sealed(ledger: Ledger) -> None:
     """A listener that was stopped leaves a run whose every event is accounted for."""
     run = run_of(ledger)

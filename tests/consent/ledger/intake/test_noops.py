@@ -11,6 +11,7 @@ from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import noop_changes
 from consent.reassert import Reassert, ReassertRules
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, recorded
 
 
@@ -37,6 +38,7 @@ def test_a_dump_of_what_is_so_makes_no_changes_and_no_calls(ledger: Ledger) -> N
     assert deliver(ledger) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_the_same_dump_in_other_bytes_is_all_duplicates(ledger: Ledger) -> None:
     """Rows that bring their own moment and have been heard as repeats are known again."""
     imported(ledger, change_of("1"), change_of("2"))
@@ -61,6 +63,7 @@ def test_a_row_that_stands_twice_in_a_dump_counts_once(ledger: Ledger) -> None:
     assert counts(ledger, dump) == {"unchanged": 2, "duplicates": 2}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_opposite_change_that_comes_late_does_not_win_over_a_repeat(ledger: Ledger) -> None:
     """Tonight's dump says that he is still out; an opt-in from this afternoon, found tomorrow, is older."""
     imported(ledger, change_of("1", "OPTOUT", 0))
@@ -73,6 +76,7 @@ def test_an_opposite_change_that_comes_late_does_not_win_over_a_repeat(ledger: L
     assert deliver(ledger) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_dump_that_broke_off_moves_nothing(ledger: Ledger) -> None:
     """As long as the dump has not been read whole, an older opt-in may still win."""
     imported(ledger, change_of("1", "OPTOUT", 0))
@@ -145,6 +149,7 @@ def test_reassert_sends_opt_outs_of_a_dump_again(ledger: Ledger) -> None:
     assert counts(ledger, dump) == {"applied": 1, "unchanged": 1}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_change_id_is_looked_up_however_often_it_is_said(ledger: Ledger) -> None:
     """A dump repeats an old change under its own id, without a time: the later opt-out stays."""
     first = replace(change_of("1", "OPTIN"), change_id="A")
@@ -162,6 +167,7 @@ def test_a_change_id_is_looked_up_however_often_it_is_said(ledger: Ledger) -> No
     assert counts(ledger, again) == {"duplicates": 2}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_a_broken_import_keeps_back_is_sent_if_a_repeat_says_it(ledger: Ledger) -> None:
     """A file breaks off with an opt-out, another says the same, and an older opt-in is told in between: opted out.
 
@@ -186,6 +192,7 @@ def test_what_a_broken_import_keeps_back_is_sent_if_a_repeat_says_it(ledger: Led
     assert (found.import_id, found.number) == (second, 3)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_of_two_repeats_of_one_moment_the_one_further_down_in_the_file_is_sent(ledger: Ledger) -> None:
     """They said what was so; then an opt-in came in between, and they must be told after all: the later one is."""
     who = ("3", "1", "2")

@@ -14,6 +14,7 @@ from consent.ledger.ledger import Ledger
 from consent.outcome import Applied
 from consent.reassert import Reassert, ReassertRules
 from consent.times import to_micros
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import (
     BUCKET,
     MORNING,
@@ -36,6 +37,7 @@ def undated(one: ConsentChange) -> ConsentChange:
     return replace(one, own_time=False)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_fresh_opt_out_is_sent_though_the_provider_is_believed_to_hold_it(ledger: Ledger) -> None:
     """A person who was opted in again at the provider's own page, and unsubscribes at 9:00, stays subscribed."""
     imported(ledger, change_of("1"))
@@ -46,6 +48,7 @@ def test_a_fresh_opt_out_is_sent_though_the_provider_is_believed_to_hold_it(ledg
     assert deliver(ledger) == CALLED
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_row_with_a_time_of_its_own_is_sent_like_an_event(ledger: Ledger) -> None:
     """A person whose unsubscribe comes by a file, with the minute when it was said, is no worse off."""
     imported(ledger, change_of("1"), change_of("2"))
@@ -57,6 +60,7 @@ def test_a_row_with_a_time_of_its_own_is_sent_like_an_event(ledger: Ledger) -> N
     assert counts(ledger, file) == {"applied": 1, "unchanged": 1}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_was_said_before_the_confirmation_is_not_sent_again(ledger: Ledger) -> None:
     """What the provider was told at 8:30 covers all that was said until then."""
     imported(ledger, change_of("1"))
@@ -67,6 +71,7 @@ def test_what_was_said_before_the_confirmation_is_not_sent_again(ledger: Ledger)
     assert deliver(ledger) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_is_confirmed_is_as_old_as_the_call_that_confirmed_it(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +87,7 @@ def test_what_is_confirmed_is_as_old_as_the_call_that_confirmed_it(
     assert deliver(ledger) == CALLED
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("first", ["event", "file"])
 def test_a_file_without_times_does_not_keep_a_fresh_opt_out_from_being_sent(ledger: Ledger, first: str) -> None:
     """A click at 9:00 and a list of 9:30 that names no times: whichever is read first, the person is opted out."""
@@ -98,6 +104,7 @@ def test_a_file_without_times_does_not_keep_a_fresh_opt_out_from_being_sent(ledg
     assert deliver(ledger) == CALLED
 
 
+@POSTGRESQL_IN_PROOFS
 def test_no_one_is_called_twice_for_a_fresh_opt_out(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it has been confirmed again, it is covered."""
     imported(ledger, change_of("1"))
@@ -111,6 +118,7 @@ def test_no_one_is_called_twice_for_a_fresh_opt_out(ledger: Ledger, monkeypatch:
     assert deliver(ledger) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_always_sends_a_dump_again_that_repeats_the_same_times(ledger: Ledger) -> None:
     """The provider has lost Monday's opt-outs: Tuesday's dump, which says the same, was a duplicate and told no one."""
     imported(ledger, change_of("1"), change_of("2", "OPTIN"))
@@ -123,6 +131,7 @@ def test_always_sends_a_dump_again_that_repeats_the_same_times(ledger: Ledger) -
         assert counts(ledger, tuesday) == {"applied": 1, "duplicates": 2}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_always_sends_what_a_stream_repeats(ledger: Ledger) -> None:
     """The same where the file is told as it is read."""
     imported(ledger, change_of("1"))
@@ -134,6 +143,7 @@ def test_always_sends_what_a_stream_repeats(ledger: Ledger) -> None:
     assert counts(ledger, again) == {"applied": 1, "duplicates": 1}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_event_that_comes_again_is_a_duplicate_even_so(ledger: Ledger) -> None:
     """A broker that delivers twice does not make us call twice."""
     ledger.reassert = ReassertRules(Reassert.ALWAYS)
@@ -145,6 +155,7 @@ def test_an_event_that_comes_again_is_a_duplicate_even_so(ledger: Ledger) -> Non
     assert deliver(ledger) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_the_same_bytes_are_sent_again_when_the_command_asks_for_it(ledger: Ledger) -> None:
     """A person who reads that 1,500 opt-outs were not sent can send them with the same file."""
     dump(ledger, night(0))
@@ -172,6 +183,7 @@ def test_a_command_that_was_cut_goes_on_with_what_it_began(ledger: Ledger) -> No
     assert ledger.intake.open_import(source).import_id != first
 
 
+@POSTGRESQL_IN_PROOFS
 def test_never_believes_what_is_confirmed(ledger: Ledger) -> None:
     """A company that alone writes to a provider saves the calls."""
     ledger.reassert = ReassertRules(Reassert.NEVER)

@@ -15,6 +15,7 @@ from consent.imports import Checkpoint, ImportSource
 from consent.ledger.intake import reassign
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import imports, pending_duplicates
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import Cut, change_of, counts, deliver, imported, recorded
 
 OUT = {"1": "EMAIL|BULK OPTOUT", "2": "EMAIL|BULK OPTOUT", "3": "EMAIL|BULK OPTOUT"}
@@ -55,6 +56,7 @@ def test_a_file_that_breaks_off_takes_nothing_from_one_that_is_read_whole(ledger
     assert noted(ledger) == 0
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
 def test_of_several_files_that_broke_off_the_first_to_be_read_whole_tells_it(
     ledger: Ledger, order: Sequence[int]
@@ -74,6 +76,7 @@ def test_of_several_files_that_broke_off_the_first_to_be_read_whole_tells_it(
     assert noted(ledger) == 0
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_an_event_took_over_stays_its_own(ledger: Ledger) -> None:
     """Two copies of a file broke off, an event says the same and is told at once: the copies tell no one again."""
     nightly = recorded(ledger, change_of("1"), change_of("2"))
@@ -90,6 +93,7 @@ def test_what_an_event_took_over_stays_its_own(ledger: Ledger) -> None:
     assert counts(ledger, nightly) == {"duplicates": 2}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_taking_over_may_break_off_anywhere(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """The importer that takes over is killed after each step in turn; another goes on, and all are told, once."""
     monkeypatch.setattr(reassign, "CHUNK", 2)
@@ -159,6 +163,7 @@ def test_a_file_that_is_just_being_finished_keeps_its_own(ledger: Ledger) -> Non
     assert counts(ledger, copy) == {"duplicates": 2}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_was_taken_over_is_found_where_its_new_file_says_it(ledger: Ledger) -> None:
     """A question about a change is answered with the file that told it, and of its line there."""
     recorded(ledger, replace(change_of("1"), line=7))

@@ -92,6 +92,7 @@ def test_a_stream_tells_a_stamp_by_what_it_has_read(ledger: Ledger) -> None:
     assert len(deliver(ledger, limit=2_000)) == 700
 
 
+@POSTGRESQL_IN_PROOFS
 def test_times_are_counted_in_bounded_memory_and_a_majority_survives() -> None:
     """A dump of a million moments costs as little as one of a thousand, and a stamp among them is found."""
     counted, rows = None, 0

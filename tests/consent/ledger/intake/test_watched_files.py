@@ -5,6 +5,7 @@ from __future__ import annotations
 from consent.ledger.intake.watched_files import WatchedPlace
 from consent.ledger.ledger import Ledger
 from tests.support.clock import Clock
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 
 FILE = ("night.csv", "v1")
 MINUTE = 60_000_000
@@ -71,6 +72,7 @@ def test_what_is_gone_is_forgotten_unless_it_is_being_read(ledger: Ledger, clock
     assert here.look([FILE], clock())["night.csv"].state == "seen"
 
 
+@POSTGRESQL_IN_PROOFS
 def test_places_know_nothing_of_each_other(ledger: Ledger, clock: Clock) -> None:
     """The same name at two places is two files."""
     one, two = place(ledger), place(ledger, "/srv/other")

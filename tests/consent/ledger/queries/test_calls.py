@@ -9,6 +9,7 @@ import pytest
 from consent.change import Bucket
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import attempts, targets
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 
 SECOND = 1_000_000
 
@@ -41,6 +42,7 @@ def called(ledger: Ledger, connection: str, *calls: tuple[float, int, int | None
     ledger.database.write(work)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_calls_a_second_and_their_latency_are_known_for_each_bucket(ledger: Ledger) -> None:
     """Ten calls a second at 150 ms in one connection, one every two seconds at 400 ms in another."""
     called(ledger, "quick", *((100 + n / 10, 150, 200) for n in range(51)))
@@ -68,6 +70,7 @@ def test_no_answer_a_429_and_a_5xx_have_failed_and_a_4xx_has_not(ledger: Ledger)
     assert ledger.queries.recent_calls()[Bucket("capillary")].failed == 0.75
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_single_call_says_nothing_of_calls_a_second(ledger: Ledger) -> None:
     """And a ledger without calls says nothing at all."""
     assert ledger.queries.recent_calls() == {}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from consent.imports import Checkpoint, ImportSource, RejectedRow
 from consent.ledger.ledger import Ledger
 from consent.outcome import PermanentFailure
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import change_of, deliver, imported
 
 
@@ -22,6 +23,7 @@ def read_whole(ledger: Ledger, name: str, *lines: int) -> str:
     return import_id
 
 
+@POSTGRESQL_IN_PROOFS
 def test_rows_come_by_line_with_what_became_of_them(ledger: Ledger) -> None:
     """One dies, one was known, one is rejected, one names two slots of which one is overtaken."""
     imported(ledger, change_of("3", minute=1), change_of("9", "OPTIN", 9, "MOBILE|BULK"))

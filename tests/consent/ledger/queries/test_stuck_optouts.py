@@ -12,6 +12,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.review.holds import Decision
 from consent.outcome import PermanentFailure
 from consent.times import to_micros
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import MORNING, change_of, deliver, guarded, imported, run_of
 
 NO = PermanentFailure("1012", "Capillary cannot find this customer")
@@ -35,6 +36,7 @@ def stuck(ledger: Ledger) -> list[tuple[str, str, int, int, int]]:
     return [(one.state, one.rule, one.open, one.due_in_24h, one.late) for one in found]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_dead_opt_out_goes_on_being_due(ledger: Ledger, at) -> None:
     """Two died: the one that is discarded, and the one after which the person opted in, are counted no more."""
     imported(ledger, *(change_of(who) for who in ("ann", "bob", "cem")), change_of("dan", "OPTIN"))
@@ -51,6 +53,7 @@ def test_a_dead_opt_out_goes_on_being_due(ledger: Ledger, at) -> None:
     assert stuck(ledger) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_no_more_are_counted_than_are_asked_for(ledger: Ledger) -> None:
     """A page that is looked at every few seconds does not count a million; it says that there are more."""
     imported(ledger, *(change_of(who) for who in ("ann", "bob", "cem")))
@@ -84,6 +87,7 @@ def test_a_held_opt_out_goes_on_being_due(ledger: Ledger, at) -> None:
     assert stuck(ledger) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_historic_one_is_never_late(ledger: Ledger, at) -> None:
     """What was lifted out of another system and died is counted as open, and breaches nothing."""
     at(40 * 24)

@@ -271,6 +271,7 @@ def test_a_name_that_the_audience_lacks_is_no_leave(ledger: Ledger) -> None:
     assert ask(ledger, Question("EMAIL"), {**ann, "user_id": "77"}, unknown=None) == [None]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_connection_that_is_not_configured_is_no_leave(ledger: Ledger) -> None:
     """Its opt-outs cannot be understood, so the question is refused."""
     imported(ledger, ConsentChange("former", {"user_id": "5"}, "x", Action.OPTOUT, to_micros(START)))

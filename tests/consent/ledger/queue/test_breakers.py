@@ -12,6 +12,7 @@ from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.ledger.schema import attempts
 from consent.outcome import Healthy, Throttled, Unauthorized, Unavailable
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from worker.delivery import breaker, evidence, throttling
 from worker.delivery.breaker import FAILURES_TO_OPEN, Observations
 
@@ -73,6 +74,7 @@ def test_proof_of_one_bucket_is_no_proof_for_another(ledger: Ledger) -> None:
     assert not evidence.is_proven(ledger, found(ledger, CALM), Observations(), TASK, NOW)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_outage_for_everybody_proves_nothing_however_few_they_are(ledger: Ledger) -> None:
     """A failure counts only if another one was served by a call that began since the try before it was answered."""
     breaker.conclude(ledger, found(ledger), watched(Healthy()))
@@ -82,6 +84,7 @@ def test_an_outage_for_everybody_proves_nothing_however_few_they_are(ledger: Led
     assert evidence.is_proven(ledger, found(ledger), watched(Healthy(), at=NOW + 1), TASK, NOW + 10)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_first_failure_counts_only_if_a_call_that_began_later_was_served(ledger: Ledger) -> None:
     """A call that began before it may have begun before the fault; one's own other changes are no witnesses either."""
     itself = Observations()
@@ -101,6 +104,7 @@ def test_the_same_outage_seen_by_several_deliveries_is_one_trip(ledger: Ledger) 
     assert (found(ledger).breaker, found(ledger).trips) == (Breaker.DOWN, 1)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_each_failed_probe_is_a_trip(ledger: Ledger) -> None:
     """A probe begins after the breaker opened: its failure counts, so that the waits grow."""
     for trips in (1, 2, 3):
@@ -108,6 +112,7 @@ def test_each_failed_probe_is_a_trip(ledger: Ledger) -> None:
         assert found(ledger).trips == trips
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_refusal_is_noted_over_an_outage(ledger: Ledger) -> None:
     """One delivery sees cut lines and another, begun at the same moment, a refusal: what a person must fix is said."""
     before = found(ledger)

@@ -17,6 +17,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.schema import changes, customer_tasks, targets
 from consent.outcome import Applied
+from tests.support.examples import examples
 from tests.support.ledgers import BUCKET, change_of, imported, settlement
 
 
@@ -60,7 +61,7 @@ def test_tasks_that_are_made_change_by_change_are_those_of_the_changes_together(
     """SQLite makes a task of each change and renews it with the next, PostgreSQL looks for the first of each target."""
     if not ledger.database.is_sqlite:
         pytest.skip("PostgreSQL renews no row twice in one statement")
-    for seed in range(200):
+    for seed in range(examples(200)):
         made = []
         for one_by_one in (True, False):
             monkeypatch.setattr(SQLiteBulk, "upserts_parts", one_by_one)

@@ -17,6 +17,7 @@ from tests.support.fuses import UNKNOWN, WHY, WRONG_ACCOUNT, answer, drain, peop
 from tests.support.ledgers import BUCKET, change_of, counts, imported, settlement
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_is_tried_again_waits_although_something_else_of_it_is_held(ledger: Ledger) -> None:
     """What a fuse holds is no fresh word: without the pause all tries are over within a second."""
     trip(ledger)
@@ -30,6 +31,7 @@ def test_what_is_tried_again_waits_although_something_else_of_it_is_held(ledger:
     assert ledger.queue.claim(BUCKET, 50, "two", 60) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_pause_of_opt_ins_beside_a_fuse_lets_other_opt_outs_go(ledger: Ledger) -> None:
     """Of these customers the opt-out is held and the opt-in is paused: they do not stand in the way of others."""
     trip(ledger, count=15)
@@ -43,6 +45,7 @@ def test_a_pause_of_opt_ins_beside_a_fuse_lets_other_opt_outs_go(ledger: Ledger)
     assert ledger.queue.due(BUCKET, 100) == 0
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("fuse_first", [True, False])
 def test_what_a_pause_and_a_fuse_hold_is_sent_when_each_ends(ledger: Ledger, *, fuse_first: bool) -> None:
     """In either order; the opt-outs do not wait for the pause of opt-ins, nor the opt-ins for the fuse."""
@@ -94,6 +97,7 @@ def test_a_pause_that_ends_while_customers_are_claimed_keeps_no_one_held(
     assert sorted(drain(ledger) + drain(ledger), key=int) == ["6", "7", "8", "9", "10", "11", "12"]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_undone_import_holds_nothing_any_more(ledger: Ledger) -> None:
     """What its fuse held is superseded by what undoes it; the undoing is delivered."""
     imported(ledger, *people(1, 12, "OPTIN"))
@@ -129,6 +133,7 @@ def test_those_who_were_served_are_counted_seldom(ledger: Ledger) -> None:
     assert len(asked) <= 3
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_a_held_wider_opt_in_overtakes_does_not_take_it_along(ledger: Ledger) -> None:
     """An older opt-out of a part needs no call; the opt-in that is held is still to be sent once the fuse is reset."""
     overlap = Overlap(lambda wide, slot: slot.startswith(wide), lambda a, b: a[0] == b[0], UNKNOWN)
@@ -142,3 +147,15 @@ def test_what_a_held_wider_opt_in_overtakes_does_not_take_it_along(ledger: Ledge
     ledger.fuses.work_off()
 
     assert sorted(drain(ledger), key=int) == ["6", "7", "8", "9", "10", "11", "12"]
+
+
+@POSTGRESQL_IN_PROOFS
+def test_a_held_wider_opt_out_does_not_stop_a_narrow_one(ledger: Ledger) -> None:
+    """Of overlapping slots the held one is left out before they are compared."""
+    overlap = Overlap(lambda wide, slot: slot.startswith(wide), lambda a, b: a[0] == b[0], UNKNOWN)
+    trip(ledger)
+    imported(ledger, change_of("12", slot="EMAIL|BULK|narrow", minute=-1))
+
+    [task] = ledger.queue.claim(BUCKET, 10, "delivery", 60, overlap=overlap)
+
+    assert [change.slot for change in task.changes] == ["EMAIL|BULK|narrow"]

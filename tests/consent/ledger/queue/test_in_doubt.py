@@ -10,6 +10,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import CustomerTask, Settlement
 from consent.outcome import Retry
 from tests.support.clock import Clock
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import BUCKET, change_of, deliver, imported, settlement
 
 
@@ -52,6 +53,7 @@ def test_after_a_call_that_timed_out_no_one_calls_for_a_while(ledger: Ledger, cl
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_the_same_change_is_sent_again_soon_where_its_call_was_cut(ledger: Ledger) -> None:
     """An opt-out whose call was cut goes out again at once: whichever call lands last says the same."""
     imported(ledger, change_of("1", "OPTOUT"))
@@ -60,6 +62,7 @@ def test_the_same_change_is_sent_again_soon_where_its_call_was_cut(ledger: Ledge
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_doubt_outlives_the_change_that_was_sent_again(ledger: Ledger, clock: Clock) -> None:
     """Once it has been applied a newer change comes: it waits for the first call, which may still land."""
     imported(ledger, change_of("1", "OPTIN", 0))
@@ -75,6 +78,7 @@ def test_a_doubt_outlives_the_change_that_was_sent_again(ledger: Ledger, clock: 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_change_of_another_slot_waits_for_the_doubt_with_the_one_that_is_in_doubt(
     ledger: Ledger, clock: Clock
 ) -> None:

@@ -13,7 +13,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.schema import changes, customer_tasks
 from consent.outcome import Applied, PermanentFailure
 from tests.support.clock import Clock
-from tests.support.examples import examples
+from tests.support.examples import POSTGRESQL_IN_PROOFS, examples
 from tests.support.ledgers import change_of, deliver, imported
 
 HOUR = 3_600_000_000
@@ -32,6 +32,7 @@ def task(ledger: Ledger) -> tuple[int, str] | None:
     return None if found is None else (found[0], found[1])
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_repeated_click_gives_no_more_time(ledger: Ledger, clock: Clock) -> None:
     """Neither while the first one waits, nor after it has become a dead letter."""
     imported(ledger, new_change(ledger, 10))
@@ -47,6 +48,7 @@ def test_a_repeated_click_gives_no_more_time(ledger: Ledger, clock: Clock) -> No
     assert task(ledger) == (due, "gmail-48h")
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_kept_deadline_is_not_inherited(ledger: Ledger, clock: Clock) -> None:
     """Once the provider holds it, a new opt-out has a clock of its own."""
     imported(ledger, new_change(ledger, 10))

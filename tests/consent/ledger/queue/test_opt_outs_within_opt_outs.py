@@ -10,6 +10,7 @@ import pytest
 from consent.ledger.ledger import Ledger
 from consent.outcome import Outcome, PermanentFailure
 from consent.times import from_micros, to_micros
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.providers.blocklist import (
     BUCKET,
     MORNING,
@@ -31,6 +32,7 @@ def record_dump(ledger: Ledger, moment: datetime, *statements: Statement) -> Non
     )
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_opt_out_since_a_wider_one_was_confirmed_is_sent(ledger: Ledger) -> None:
     """Someone lifts Ann's block at Infobip, she opts out of SMS again, and a dump keeps that from being sent."""
     provider = Blocklist()
@@ -60,6 +62,7 @@ def test_an_opt_out_is_not_overtaken_by_a_wider_one_that_died(ledger: Ledger) ->
     assert provider.entries == {("SMS", "", "CUSTOM")}
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("sender", ["SHOP", ""])
 def test_an_opt_out_that_an_opt_in_overtook_is_not_sent_for_a_wider_one_that_died(ledger: Ledger, sender: str) -> None:
     """Ann opts in to everything after an opt-out of SMS; a refused opt-out of more brings the old one back."""
@@ -76,6 +79,7 @@ def test_an_opt_out_that_an_opt_in_overtook_is_not_sent_for_a_wider_one_that_die
     assert not provider.entries
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("rows", [(Statement(), Statement("SMS")), (Statement("SMS"), Statement())])
 def test_a_dump_that_opts_out_of_everything_and_of_sms_calls_once(
     ledger: Ledger, rows: tuple[Statement, Statement]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from tests.support.clock import Clock
-from tests.support.examples import examples
+from tests.support.examples import POSTGRESQL_IN_PROOFS, examples
 from tests.support.providers.blocklist import (
     BUCKET,
     OVERLAP,
@@ -43,6 +43,7 @@ def states(ledger: Ledger) -> dict[tuple[str, str], tuple[str, str | None]]:
     return {(one.slot, one.action): (one.state.value, one.code) for one in found.changes}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_block_of_sms_is_sent_again_after_everything_was_let_through(ledger: Ledger) -> None:
     """Ann opts out of SMS again, her word is `unchanged`, nothing is called, and SMS go on coming."""
     provider = Blocklist()
@@ -52,6 +53,7 @@ def test_a_block_of_sms_is_sent_again_after_everything_was_let_through(ledger: L
     assert provider.entries == {("SMS", "", "CUSTOM")}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_everything_is_let_through_again_after_a_block_of_sms(ledger: Ledger) -> None:
     """Ann opts in to everything again, her word is `unchanged`, and the block of SMS stays for ever."""
     provider = Blocklist()
@@ -89,6 +91,7 @@ def test_a_part_of_a_block_is_never_said_to_be_lifted(ledger: Ledger, late: bool
     assert states(ledger)['blocked:["SMS",""]', "OPTIN"][0] == "superseded"
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_a_person_said_at_infobip_stays(ledger: Ledger) -> None:
     """Ann unsubscribes by SMS, and an opt-in that was given before takes her block away."""
     provider = Blocklist({("SMS", "", "MO")})

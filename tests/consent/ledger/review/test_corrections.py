@@ -12,6 +12,7 @@ from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from consent.ledger.review.corrections import Corrected, NotCorrected
 from consent.outcome import PermanentFailure, State
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import Cut, change_of, counts, deliver, imported
 
 UNKNOWN = PermanentFailure("1012", "Capillary cannot find this customer")
@@ -37,6 +38,7 @@ def correct(ledger: Ledger, number: int, *changes: ConsentChange) -> object:
     return ledger.review.correct(number, changes, columns=["user_id"], who="otto", why="a slip")
 
 
+@POSTGRESQL_IN_PROOFS
 def test_the_right_customer_is_sent_and_the_letter_is_closed(ledger: Ledger) -> None:
     """Both imports are balanced, and the audit log names the column, never what stands in it."""
     first, number = a_letter(ledger)
@@ -57,6 +59,7 @@ def test_the_right_customer_is_sent_and_the_letter_is_closed(ledger: Ledger) -> 
     assert report.sealed
 
 
+@POSTGRESQL_IN_PROOFS
 def test_sent_twice_it_happens_once(ledger: Ledger) -> None:
     """A second click, also with another value, finds the letter closed."""
     first, number = a_letter(ledger)
@@ -71,6 +74,7 @@ def test_sent_twice_it_happens_once(ledger: Ledger) -> None:
     assert counts(ledger, first) == {"superseded": 1}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_it_loses_to_what_was_said_since(ledger: Ledger) -> None:
     """The person opted in after the letter's time: the opt-out of then is not sent now."""
     _, number = a_letter(ledger)
@@ -85,6 +89,7 @@ def test_it_loses_to_what_was_said_since(ledger: Ledger) -> None:
     assert counts(ledger, done.import_id) == {"superseded": 1}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_the_time_and_the_action_are_the_letters(ledger: Ledger) -> None:
     """Whatever a caller hands over: no correction makes an opt-in of an opt-out, or moves it in time."""
     _, number = a_letter(ledger)
@@ -98,6 +103,7 @@ def test_the_time_and_the_action_are_the_letters(ledger: Ledger) -> None:
     assert [one.action for one in ledger.queries.current_values()] == [Action.OPTOUT, Action.OPTIN]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_one_in_its_own_slot_wins_over_it(ledger: Ledger) -> None:
     """Only its reason is altered: the change after it has the same slot and moment, and is the newest."""
     first, number = a_letter(ledger, change_of("ann", reason="x"))
@@ -110,6 +116,7 @@ def test_one_in_its_own_slot_wins_over_it(ledger: Ledger) -> None:
     assert counts(ledger, done.import_id) == {"applied": 1}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_nothing_was_altered_of_is_not_sent(ledger: Ledger) -> None:
     """It would only die again: replaying is the way to try it."""
     _, number = a_letter(ledger)
@@ -119,6 +126,7 @@ def test_what_nothing_was_altered_of_is_not_sent(ledger: Ledger) -> None:
     assert ledger.queries.letters_page() == [number]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_another_file_has_said_already_is_a_duplicate(ledger: Ledger) -> None:
     """Someone corrected the exported row and imported it: the letter is closed by that change, and nothing is sent."""
     first, number = a_letter(ledger)
@@ -156,6 +164,7 @@ def letters_of(number: int) -> DeadLetterFilter:
     return DeadLetterFilter(ids=(number,))
 
 
+@POSTGRESQL_IN_PROOFS
 def test_the_same_file_again_changes_nothing(ledger: Ledger) -> None:
     """The wrong row comes again with tomorrow's file: it is known, and does not rise from the dead."""
     a_letter(ledger)
@@ -186,6 +195,7 @@ def test_a_process_that_dies_before_the_commit_leaves_the_letter(ledger: Ledger)
     assert deliver(ledger) == [("ann", "EMAIL|BULK OPTOUT")]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_one_of_two_slots_takes_its_place(ledger: Ledger) -> None:
     """A correction of two slots at once: the letter is closed by the one of its own slot."""
     _, number = a_letter(ledger)

@@ -44,6 +44,7 @@ def decision() -> Decision:
     return Decision("ann", "checked with CRM")
 
 
+@POSTGRESQL_IN_PROOFS
 def test_opt_ins_over_many_opt_outs_are_held_and_approved(ledger: Ledger) -> None:
     """The batch that is too much waits with all that follow from this key; others, and its opt-outs, go on."""
     people, run = opted_out(ledger), run_of(ledger)
@@ -76,6 +77,7 @@ def test_opt_ins_over_many_opt_outs_are_held_and_approved(ledger: Ledger) -> Non
     assert deliver(ledger) == [("12", "EMAIL|BULK OPTIN")]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_is_withdrawn_is_never_delivered(ledger: Ledger) -> None:
     """Those who opted out stay so, and the key is free again: the next burst is held anew."""
     people, run = opted_out(ledger), run_of(ledger)
@@ -93,6 +95,7 @@ def test_what_is_withdrawn_is_never_delivered(ledger: Ledger) -> None:
     assert deliver(ledger) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_approved_opt_in_loses_to_a_later_opt_out(ledger: Ledger) -> None:
     """What was said while it was held counts."""
     people, run = opted_out(ledger), run_of(ledger)
@@ -136,6 +139,7 @@ def test_few_of_many_standing_opt_outs_pass(ledger: Ledger) -> None:
     assert [one.optins for one in ledger.review.held_imports()] == [MANY]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_retry_of_what_is_held_is_a_duplicate(ledger: Ledger) -> None:
     """The answer may have been lost: the same events again change nothing, and are still held."""
     people, run = opted_out(ledger), run_of(ledger)
@@ -150,6 +154,7 @@ def test_a_retry_of_what_is_held_is_a_duplicate(ledger: Ledger) -> None:
     assert (report.rows, report.accepted, report.duplicates, report.balanced) == (2 * MANY, MANY, MANY, True)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_the_same_from_another_sender_is_delivered(ledger: Ledger) -> None:
     """What is held blocks no other source, not even in the same transaction."""
     people, run = opted_out(ledger), run_of(ledger)
@@ -209,6 +214,7 @@ def test_an_opt_in_that_lifts_narrower_opt_outs_counts_each(ledger: Ledger) -> N
     assert (held.optins, found["guard"], len(found["examples"])) == (5, "overruling_optins", 3)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_opt_out_that_is_overruled_twice_counts_once(ledger: Ledger) -> None:
     """A customer may have said it several times."""
     people, run = opted_out(ledger, 2), run_of(ledger)

@@ -13,11 +13,13 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.review.fuse_counts import fuses
 from consent.ledger.schema import customer_tasks
 from consent.outcome import Applied, Retry
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.fuses import WHY, WRONG_ACCOUNT, answer, drain, people, trip
 from tests.support.ledgers import BUCKET, change_of, counts, imported, recorded, run_of, settlement
 from tests.support.servers.event_streams import until
 
 
+@POSTGRESQL_IN_PROOFS
 def test_resume_sends_the_rest_and_counts_anew(ledger: Ledger) -> None:
     """The same failures trip it again, no sooner than at first."""
     file = trip(ledger, count=20)
@@ -38,6 +40,7 @@ def test_resume_sends_the_rest_and_counts_anew(ledger: Ledger) -> None:
     assert counts(ledger, file) == {"dead": 10, "applied": 10}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_saying_it_again_changes_nothing(ledger: Ledger) -> None:
     """A second decision finds nothing tripped, and the audit log has one."""
     file = trip(ledger)
@@ -48,6 +51,7 @@ def test_saying_it_again_changes_nothing(ledger: Ledger) -> None:
     assert ledger.fuses.reset("no such import", FuseWay.RESUME, WHY) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_only_opt_outs_are_sent(ledger: Ledger) -> None:
     """The opt-ins stay held; should the opt-outs fail alike, it trips again."""
     file = imported(ledger, *people(1, 12), *people(21, 6, "OPTIN"))
@@ -66,6 +70,7 @@ def test_only_opt_outs_are_sent(ledger: Ledger) -> None:
     assert len(drain(ledger)) == 6
 
 
+@POSTGRESQL_IN_PROOFS
 def test_opt_outs_that_fail_alike_trip_it_again(ledger: Ledger) -> None:
     """Only opt-outs were let through, and they die too."""
     file = trip(ledger, count=20)
@@ -96,6 +101,7 @@ def test_the_rest_dies_without_a_call_and_can_be_replayed(ledger: Ledger) -> Non
     assert len(drain(ledger)) == 7
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_a_worker_holds_dies_once_it_is_back(ledger: Ledger) -> None:
     """Under lease it cannot be let die: the sweep comes back to it."""
     file = imported(ledger, *people(1, 12))
@@ -113,6 +119,7 @@ def test_what_a_worker_holds_dies_once_it_is_back(ledger: Ledger) -> None:
     assert ledger.fuses.tripped() == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_off_lets_everything_through_and_never_trips_again(ledger: Ledger) -> None:
     """A person knows that most of the file is unknown there, and wants it sent all the same."""
     file = trip(ledger, count=30)
@@ -125,6 +132,7 @@ def test_off_lets_everything_through_and_never_trips_again(ledger: Ledger) -> No
     assert counts(ledger, file) == {"dead": 30}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_fuse_of_which_nothing_is_left_is_closed(ledger: Ledger) -> None:
     """The import is undone: its fuse is shown no more, the sweep closes it, and the audit log says so once."""
     file = trip(ledger)

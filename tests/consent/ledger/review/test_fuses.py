@@ -12,7 +12,6 @@ from consent.guards.fuse import FuseRules, FuseWay
 from consent.imports import ImportSource
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue.overlaps import Overlap
 from consent.ledger.review.fuse_counts import FuseCounter
 from consent.outcome import Applied, Outcome, PermanentFailure, Retry
 from consent.times import to_micros
@@ -38,6 +37,7 @@ def test_one_failure_of_our_request_for_many_in_a_row_holds_the_rest(ledger: Led
     assert fuse.reason == "5 customers in a row drew 8011: no such account"
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize(
     "answers",
     [
@@ -58,6 +58,7 @@ def test_what_is_not_one_failure_in_a_row_holds_nothing(ledger: Ledger, answers:
     assert len(drain(ledger)) == 1
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_is_tried_again_does_not_end_the_row(ledger: Ledger) -> None:
     """It says nothing yet."""
     imported(ledger, *people(1, 9))
@@ -96,6 +97,7 @@ def test_codes_about_a_customer_use_a_share_of_those_who_were_answered(ledger: L
     assert counts(ledger, file) == {"applied": 21, "dead": 21, "pending": 18}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_limits_may_be_off(ledger: Ledger) -> None:
     """Then everything dies, as before."""
     file = imported(ledger, *people(1, 60))
@@ -105,6 +107,7 @@ def test_limits_may_be_off(ledger: Ledger) -> None:
     assert counts(ledger, file) == {"dead": 60}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_other_imports_and_events_go_on(ledger: Ledger) -> None:
     """Another file, and an event, of the same bucket are delivered while the first is held."""
     trip(ledger)
@@ -125,6 +128,7 @@ def test_other_buckets_go_on(ledger: Ledger) -> None:
     assert ledger.fuses.stops(Bucket("infobip"), [file]) == {}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_newer_change_of_the_same_slot_goes_on_and_beats(ledger: Ledger) -> None:
     """Who is held opts in by an event: that is sent, and the held opt-out is superseded."""
     file = trip(ledger)
@@ -138,6 +142,7 @@ def test_a_newer_change_of_the_same_slot_goes_on_and_beats(ledger: Ledger) -> No
     assert ledger.fuses.held_customers() == {BUCKET: 6}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_task_of_two_origins_is_sent_without_what_is_held(ledger: Ledger) -> None:
     """The other source's slot is delivered, the held one stays held, and comes when the fuse is reset."""
     file = trip(ledger)
@@ -156,6 +161,7 @@ def test_a_task_of_two_origins_is_sent_without_what_is_held(ledger: Ledger) -> N
     assert len(drain(ledger)) == 7
 
 
+@POSTGRESQL_IN_PROOFS
 def test_one_more_import_of_the_same_rows_is_sent(ledger: Ledger) -> None:
     """Later changes of the same people, in a file of its own, are not held: the fuse is the first file's."""
     file = trip(ledger)
@@ -167,6 +173,7 @@ def test_one_more_import_of_the_same_rows_is_sent(ledger: Ledger) -> None:
     assert counts(ledger, file) == {"dead": 5, "superseded": 7}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_event_source_is_held_over_its_runs(ledger: Ledger) -> None:
     """A listener that is restarted begins a new run: its events are held as well, those of another source are not."""
     for run in ("monday", "tuesday"):
@@ -242,6 +249,7 @@ def test_a_bucket_is_held_only_if_two_fail_alike_and_a_read_fails_too(ledger: Le
     assert len(drain(ledger)) == 23
 
 
+@POSTGRESQL_IN_PROOFS
 def test_two_that_fail_differently_ask_for_no_read(ledger: Ledger) -> None:
     """Two files with faults of their own say nothing of the bucket."""
     trip(ledger, 1)
@@ -285,14 +293,3 @@ def test_a_probe_steps_over_what_is_held(ledger: Ledger) -> None:
     found: list[Any] = ledger.queue.claim(BUCKET, 1, "probe", 60, suspects=(1, 2))
 
     assert [task.address["user_id"] for task in found] == ["999"]
-
-
-def test_a_held_wider_opt_out_does_not_stop_a_narrow_one(ledger: Ledger) -> None:
-    """Of overlapping slots the held one is left out before they are compared."""
-    overlap = Overlap(lambda wide, slot: slot.startswith(wide), lambda a, b: a[0] == b[0], UNKNOWN)
-    trip(ledger)
-    imported(ledger, change_of("12", slot="EMAIL|BULK|narrow", minute=-1))
-
-    [task] = ledger.queue.claim(BUCKET, 10, "delivery", 60, overlap=overlap)
-
-    assert [change.slot for change in task.changes] == ["EMAIL|BULK|narrow"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from consent.change import Action
@@ -11,7 +9,8 @@ from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.review import guard_checks
 from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld
-from tests.support.ledgers import change_of, counts, deliver, guarded, imported, recorded, run_of
+from tests.support.examples import POSTGRESQL_IN_PROOFS
+from tests.support.ledgers import change_of, counts, deliver, guarded, imported, in_between, recorded, run_of
 
 ROOT = Decision("ann", "checked")
 EVERY = {"resurrects_most": 0}
@@ -46,6 +45,7 @@ def a_held_file(ledger: Ledger) -> str:
     return guarded(ledger, change_of("ann", "OPTIN", 10), change_of("bob", "OPTOUT", 10), **EVERY)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_held_file_is_due_nowhere(ledger: Ledger) -> None:
     """Its changes are pending, none is delivered, and the ledger says why."""
     file = a_held_file(ledger)
@@ -60,6 +60,7 @@ def test_a_held_file_is_due_nowhere(ledger: Ledger) -> None:
     assert ledger.intake.unpublished() == {}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_approved_file_is_delivered_once(ledger: Ledger) -> None:
     """Saying it twice changes nothing."""
     file = a_held_file(ledger)
@@ -70,6 +71,7 @@ def test_an_approved_file_is_delivered_once(ledger: Ledger) -> None:
     assert (deliver(ledger), counts(ledger, file), ledger.review.held_imports()) == ([], {"applied": 2}, [])
 
 
+@POSTGRESQL_IN_PROOFS
 def test_opt_outs_alone_are_approved(ledger: Ledger) -> None:
     """The opt-ins stay held, and can be approved or withdrawn later."""
     file = a_held_file(ledger)
@@ -85,6 +87,7 @@ def test_opt_outs_alone_are_approved(ledger: Ledger) -> None:
     assert counts(ledger, file) == {"applied": 2}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_withdrawn_file_is_never_delivered(ledger: Ledger) -> None:
     """It is sealed all the same, because each of its rows is counted; nothing brings it back."""
     file = a_held_file(ledger)
@@ -109,18 +112,7 @@ def test_what_was_said_meanwhile_wins(ledger: Ledger) -> None:
     assert counts(ledger, file) == {"applied": 1, "superseded": 1}
 
 
-def in_between(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, do: Callable[[], object]) -> None:
-    """Do something right before the next transaction that writes: a moment after what it is about was looked at."""
-    write = ledger.database.write
-
-    def first(work: Callable[..., object], **more: bool) -> object:
-        monkeypatch.setattr(ledger.database, "write", write)
-        do()
-        return write(work, **more)
-
-    monkeypatch.setattr(ledger.database, "write", first)
-
-
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("decide", ["approve", "withdraw"])
 @pytest.mark.parametrize("by", ["event", "dump", "file"])
 def test_what_is_expected_holds_in_the_moment_of_the_decision(
@@ -141,6 +133,7 @@ def test_what_is_expected_holds_in_the_moment_of_the_decision(
     assert getattr(ledger.review, decide)(file, Decision("ann", "checked", None, 1)) == Decided(2, 1)
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("ending", [None, withdraw])
 def test_a_held_file_blocks_no_other(ledger: Ledger, ending: object) -> None:
     """What an event and another file say too is theirs, whether the file is held or withdrawn."""
@@ -159,6 +152,7 @@ def test_a_held_file_blocks_no_other(ledger: Ledger, ending: object) -> None:
     assert counts(ledger, file) == {"withdrawn" if ending else "pending": 1, "duplicates": 2}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_no_op_is_held_with_its_file(ledger: Ledger) -> None:
     """A row that said what was so becomes an opt-in over an opt-out by a click while the file was read."""
     imported(ledger, change_of("ann", "OPTIN"), change_of("bob", "OPTIN"))
@@ -176,6 +170,7 @@ def test_a_no_op_is_held_with_its_file(ledger: Ledger) -> None:
     assert counts(ledger, file) == {"applied": 1, "unchanged": 1}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_no_ops_are_held_as_opt_ins(ledger: Ledger) -> None:
     """Of a file whose opt-outs alone are approved, an opt-in that says what is so stays held, and is no-op later."""
     imported(ledger, change_of("ann", "OPTOUT"), change_of("bob", "OPTIN"))
@@ -192,6 +187,7 @@ def test_no_ops_are_held_as_opt_ins(ledger: Ledger) -> None:
     assert counts(ledger, file) == {"applied": 2, "unchanged": 1}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_opt_in_that_its_own_file_overrules_is_none(ledger: Ledger) -> None:
     """The best change of each slot counts, not each row."""
     imported(ledger, change_of("ann"))
@@ -202,6 +198,7 @@ def test_an_opt_in_that_its_own_file_overrules_is_none(ledger: Ledger) -> None:
     assert state(ledger, file) == "released"
 
 
+@POSTGRESQL_IN_PROOFS
 def test_of_a_stream_the_opt_ins_wait(ledger: Ledger) -> None:
     """Opt-outs are delivered as they are read; the opt-ins are held until the file is whole, and then by a guard."""
     imported(ledger, change_of("ann"))
@@ -221,6 +218,7 @@ def test_of_a_stream_the_opt_ins_wait(ledger: Ledger) -> None:
     assert (state(ledger, file), counts(ledger, file)) == ("released", {"applied": 1, "withdrawn": 1})
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_feed_is_compared_with_its_earlier_files(ledger: Ledger) -> None:
     """Four files of a hundred rows, then an empty one."""
     for night in range(4):
@@ -229,6 +227,7 @@ def test_a_feed_is_compared_with_its_earlier_files(ledger: Ledger) -> None:
     assert state(ledger, guarded(ledger)) == "held"
 
 
+@POSTGRESQL_IN_PROOFS
 def test_guards_that_fail_hold(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arithmetic that goes wrong must not let a file pass."""
     monkeypatch.setattr(guard_checks, "findings", lambda *_: 1 / 0)
@@ -239,6 +238,7 @@ def test_guards_that_fail_hold(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) 
     assert [one.findings[0]["guard"] for one in ledger.review.held_imports()] == ["guard_failed"]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_import_that_is_not_there(ledger: Ledger) -> None:
     """There is nothing to decide about it."""
     assert ledger.review.approve("20261129-none", ROOT) is None

@@ -39,6 +39,7 @@ def lanes(ledger: Ledger, bucket: Bucket = BUCKET) -> tuple[Lane, ...]:
     return ledger.database.read(lambda tx: open_lanes(tx, bucket))
 
 
+@POSTGRESQL_IN_PROOFS
 def test_nothing_of_a_paused_connection_is_claimed(ledger: Ledger) -> None:
     """It stays pending, is due again at once when it is resumed, and is then delivered."""
     import_id = imported(ledger, change_of("1"), change_of("2", "OPTIN"))
@@ -67,6 +68,7 @@ def test_opt_outs_go_on_while_opt_ins_are_paused(ledger: Ledger) -> None:
     assert sorted(deliver(ledger)) == [("1", "b OPTIN"), ("2", "EMAIL|BULK OPTIN")]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_opt_out_that_is_tried_again_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
     """The opt-in that is withheld from it does not bring it up at once, again and again."""
     imported(ledger, change_of("1", slot="a"), change_of("1", "OPTIN", 1, slot="b"))
@@ -82,6 +84,7 @@ def test_an_opt_out_that_is_tried_again_waits_for_its_time(ledger: Ledger, clock
     assert deliver(ledger) == [("1", "a OPTOUT")]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_opt_out_that_an_opt_in_has_superseded_holds_nothing_up(ledger: Ledger) -> None:
     """Its customer still stands in the lane of opt-outs: he is passed over, and who comes after him is told."""
     many = [str(number) for number in range(1, 6)]
@@ -98,6 +101,7 @@ def test_an_opt_out_that_an_opt_in_has_superseded_holds_nothing_up(ledger: Ledge
     assert sorted(deliver(ledger)) == [(who, "EMAIL|BULK OPTIN") for who in many]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_older_opt_in_that_was_paused_never_overtakes(ledger: Ledger) -> None:
     """What was said meanwhile supersedes it; it is never sent."""
     first = imported(ledger, change_of("1", "OPTIN", 1))

@@ -45,6 +45,7 @@ def a_mistake(ledger: Ledger) -> str:
     return imported(ledger, *changes)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_it_brings_back_what_was_before(ledger: Ledger) -> None:
     """Ann is out again, and so is Cem, of whose choice nothing was known; those that were opted out stay so."""
     mistake = a_mistake(ledger)
@@ -59,6 +60,7 @@ def test_it_brings_back_what_was_before(ledger: Ledger) -> None:
     assert counts(ledger, mistake) == {"applied": 4}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_it_says_to_which_state_each_slot_goes_back(ledger: Ledger) -> None:
     """Who undoes a wrong file reads how many were in, out or unheard of before, and which file had said so."""
     first = imported(ledger, change_of("ann", "OPTOUT"), change_of("bob", "OPTIN"), change_of("eve", "OPTOUT"))
@@ -78,6 +80,7 @@ def test_it_says_to_which_state_each_slot_goes_back(ledger: Ledger) -> None:
     assert {one["name"] for one in plan.as_json()["back_to_by"]} == {plan.names[first]}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_was_not_delivered_yet_never_is(ledger: Ledger) -> None:
     """The mistake is still pending when it is undone: only the opt-outs go out."""
     mistake = a_mistake(ledger)
@@ -88,6 +91,7 @@ def test_what_was_not_delivered_yet_never_is(ledger: Ledger) -> None:
     assert counts(ledger, mistake) == {"applied": 2, "superseded": 2}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_people_are_opted_in_again_only_if_asked(ledger: Ledger) -> None:
     """Bob was in before, so he is again; Dan said nothing before, so he stays out."""
     mistake = a_mistake(ledger)
@@ -104,6 +108,7 @@ def test_people_are_opted_in_again_only_if_asked(ledger: Ledger) -> None:
     assert (left.undone, left.opted_out, left.were_in) == (0, 1, 0)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_undoing_twice_changes_nothing(ledger: Ledger) -> None:
     """Neither a change nor an import comes of it."""
     mistake = a_mistake(ledger)
@@ -116,6 +121,7 @@ def test_undoing_twice_changes_nothing(ledger: Ledger) -> None:
     assert (stands(ledger), deliver(ledger)) == (before, [])
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_was_said_later_stands(ledger: Ledger) -> None:
     """Ann opts in by herself after the mistake, and Cem after it was undone."""
     mistake = a_mistake(ledger)
@@ -151,6 +157,7 @@ def test_undone_and_withdrawn_changes_are_looked_past(ledger: Ledger) -> None:
     assert stands(ledger) == {"ann": "OPTIN"}
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_the_same_mistake_in_two_files_is_undone_with_both(ledger: Ledger, order: tuple[int, int]) -> None:
     """Two nightly exports opt Ann in again; whichever is undone first, her opt-out comes back with the second."""
@@ -165,6 +172,7 @@ def test_the_same_mistake_in_two_files_is_undone_with_both(ledger: Ledger, order
     assert (undone(ledger, first), undone(ledger, second)) == (None, None)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_only_what_was_published_is_undone(ledger: Ledger) -> None:
     """A held file is withdrawn instead, and what undid a file is not undone itself."""
     imported(ledger, change_of("ann", "OPTOUT"))
@@ -219,6 +227,7 @@ class Killed(BaseException):
     """The process is gone at this point."""
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("step", range(6))
 def test_a_killed_undoing_has_happened_or_not(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Cut before each of its transactions: nothing is delivered of it until it is said again, and then all is."""

@@ -61,6 +61,7 @@ def test_a_mistake_that_later_dumps_repeat_is_undone_with_all_of_them(ledger: Le
     assert [undone(ledger, one).undo_id for one in files] == [None] * 3
 
 
+@POSTGRESQL_IN_PROOFS
 def test_the_import_that_says_the_same_is_told(ledger: Ledger) -> None:
     """Who undoes the first of two wrong dumps reads that the second says it too; Bob is in the first alone."""
     delivered(ledger, change_of("ann", "OPTOUT"), change_of("bob", "OPTOUT"))
@@ -87,6 +88,7 @@ def test_what_a_later_file_says_rightly_stands(ledger: Ledger) -> None:
     assert stands(ledger) == {"cem": "OPTIN"}
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_opt_outs_that_two_dumps_say_come_back_if_asked(ledger: Ledger, order: tuple[int, int]) -> None:
     """Dan was in; two wrong dumps opt him out. He is in again once both are undone with --opt-in-again."""
@@ -102,6 +104,7 @@ def test_opt_outs_that_two_dumps_say_come_back_if_asked(ledger: Ledger, order: t
     assert stands(ledger)["dan"] == "OPTIN"
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_undid_one_file_is_undone_with_the_other(ledger: Ledger) -> None:
     """A wrong opt-in, then a wrong opt-out: undoing the second goes back to the first, whose undoing goes behind it."""
     delivered(ledger, change_of("ann", "OPTOUT"))
@@ -116,6 +119,7 @@ def test_what_undid_one_file_is_undone_with_the_other(ledger: Ledger) -> None:
     assert (undone(ledger, first).undo_id, undone(ledger, second, opt_in_again=True).undo_id) == (None, None)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_noop_of_a_withdrawn_file_says_nothing(ledger: Ledger) -> None:
     """The held file would have said the mistake again; it was given up, so it does not keep the mistake alive."""
     delivered(ledger, change_of("ann", "OPTOUT"), change_of("bob", "OPTOUT"))
@@ -128,6 +132,7 @@ def test_a_noop_of_a_withdrawn_file_says_nothing(ledger: Ledger) -> None:
     assert stands(ledger) == {"ann": "OPTOUT", "bob": "OPTOUT"}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_what_a_cut_undoing_left_is_not_published_by_another(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """An undo with --opt-in-again is killed half way; the one that is said then must not opt anyone in."""
     delivered(ledger, change_of("bob", "OPTIN"), change_of("ann", "OPTOUT"))
@@ -178,6 +183,7 @@ def test_two_that_undo_at_once_leave_nothing_half_done(ledger: Ledger, monkeypat
     assert counts(ledger, other[1].undo_id) == {"applied": 4}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_run_of_events_is_undone_as_far_as_files_do_not_repeat_it(ledger: Ledger) -> None:
     """What a listener heard wrongly, and a file repeats: the file says so, and is told."""
     delivered(ledger, change_of("ann", "OPTOUT"))

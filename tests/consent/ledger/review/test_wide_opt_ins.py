@@ -12,6 +12,7 @@ from consent.guards.rules import GuardRules, ImportGuards
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import imports
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import change_of, deliver, imported
 
 SHOP, NEWS, ANY, ALL = 'blocked:["SMS","SHOP"]', 'blocked:["EMAIL","NEWS"]', 'blocked:["SMS",""]', "blocked"
@@ -40,6 +41,7 @@ def known(ledger: Ledger) -> None:
     deliver(ledger)
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize(("slot", "lifted"), [(ALL, 2), (ANY, 1), (SENDER, 1), ('blocked:["VIBER",""]', 0)])
 def test_a_wide_opt_in_over_narrow_opt_outs_holds_a_file(ledger: Ledger, slot: str, lifted: int) -> None:
     """Nothing is known of the wide slot itself: but the worker would lift what Ann had said of narrower ones."""
@@ -53,6 +55,7 @@ def test_a_wide_opt_in_over_narrow_opt_outs_holds_a_file(ledger: Ledger, slot: s
         assert "blocked" in found[0]["examples"][0]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_an_older_opt_in_and_a_wide_opt_out_lift_nothing(ledger: Ledger) -> None:
     """The opt-out is newer; and of a connection whose slots stand apart nothing is compared."""
     known(ledger)
@@ -61,6 +64,7 @@ def test_an_older_opt_in_and_a_wide_opt_out_lift_nothing(ledger: Ledger) -> None
     assert checked(ledger, change_of("ann", "OPTIN", 20, slot=SENDER), overlapping=()) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_exact_and_wide_ones_are_counted_together(ledger: Ledger) -> None:
     """One opt-in of the very slot, and one that covers the other."""
     known(ledger)

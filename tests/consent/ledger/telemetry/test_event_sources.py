@@ -5,11 +5,13 @@ from __future__ import annotations
 from consent.ledger.ledger import Ledger
 from consent.ledger.telemetry.recent import FORGOTTEN_MICROS
 from tests.support.clock import Clock
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 
 SECOND = 1_000_000
 STREAM, QUEUE = "redis://events/0 stream consent", "amqp://events queue consent"
 
 
+@POSTGRESQL_IN_PROOFS
 def test_the_lag_is_the_time_since_the_source_was_read_to_its_end(ledger: Ledger, clock: Clock) -> None:
     """Two listeners of one source: who is behind does not set it back. A publisher's clock ahead hides no lag."""
     assert ledger.event_sources.lag_seconds() == {}

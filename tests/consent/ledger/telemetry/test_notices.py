@@ -10,6 +10,7 @@ import pytest
 from consent.ledger.ledger import Ledger
 from consent.ledger.telemetry.notices import Message
 from tests.support.clock import Clock
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 
 DAY = 86_400
 KIND = "connection_stopped"
@@ -71,6 +72,7 @@ def test_a_notice_is_told_when_it_begins_daily_and_when_it_is_over(ledger: Ledge
     assert taken(ledger) == ["notice.opened"]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_one_who_looks_resolves_only_what_is_its_own(ledger: Ledger) -> None:
     """Two watchers, each with a place of its own, and the sweep, which looks for other kinds."""
     missing = "file_missing"

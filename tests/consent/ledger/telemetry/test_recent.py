@@ -11,6 +11,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.telemetry.recent import KEPT
 from consent.ledger.telemetry.tallies import SETTLED_THEN, WAITED_THEN
 from consent.outcome import PermanentFailure
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import change_of, deliver, imported
 
 
@@ -55,6 +56,7 @@ def test_outcomes_stand_in_the_quarter_in_which_they_were_settled(ledger: Ledger
     assert len(ledger.recent.last_hours(1)) == 4
 
 
+@POSTGRESQL_IN_PROOFS
 def test_the_last_look_of_a_quarter_stands(ledger: Ledger, clock: Clock) -> None:
     """Customers that wait are not added up."""
     imported(ledger, change_of("ann"), change_of("bob"))

@@ -15,7 +15,7 @@ from tests.support.company import company
 ROWS = 15_000
 
 
-@pytest.mark.parametrize("command", [("import",), ("run", "--workers", "1")])
+@pytest.mark.parametrize("command", [pytest.param(("import",), marks=pytest.mark.proof), ("run", "--workers", "1")])
 def test_json_is_printed_when_a_signal_ends_the_command(tmp_path: Path, command: tuple[str, ...]) -> None:
     """A script that stops a long import reads what happened, and nothing that was recorded is read again."""
     with company(tmp_path) as shop:
