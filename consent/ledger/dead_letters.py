@@ -45,6 +45,7 @@ class DeadLetter:
     died_at: int
     discarded: bool
     public_id: str = ""
+    import_kind: str = "csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,8 @@ class DeadLetters(LedgerPart):
 
     def find(self, which: DeadLetterFilter, limit: int | None = None) -> list[DeadLetter]:
         """Return the dead letters that a filter means, oldest first."""
-        query = _query(which).limit(limit)
-        return [_letter(row) for row in self.database.read(lambda tx: _among_letters(tx, query).all(), by_key=True)]
+        rows = self.database.read(lambda tx: _among_letters(tx, _query(which).limit(limit)).all(), by_key=True)
+        return [_letter(row) for row in rows]
 
     def search(self, which: DeadLetterFilter) -> FoundDeadLetters:
         """Return the dead letters that a filter means, however many they are."""
@@ -95,13 +96,11 @@ class DeadLetters(LedgerPart):
 
         def work(tx: Connection) -> list[Attempt]:
             whose = select(changes.c.target_id).where(changes.c.id == letter.id).scalar_subquery()
-            rows = tx.execute(select(attempts).where(attempts.c.target_id == whose).order_by(attempts.c.at))
-            made = ((row, tuple(json.loads(row.change_ids))) for row in rows)
-            return [
-                Attempt(row.target_id, row.at, row.milliseconds, row.purpose, row.status, row.code, ids)
-                for row, ids in made
-                if letter.id in ids
-            ]
+            facts = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
+            what = select(*(attempts.c[name] for name in facts))
+            rows = tx.execute(what.where(attempts.c.target_id == whose).order_by(attempts.c.at)).mappings()
+            made = (Attempt(**{**row, "change_ids": tuple(json.loads(row["change_ids"]))}) for row in rows)
+            return [one for one in made if letter.id in one.change_ids]
 
         return self.database.read(work)
 
@@ -251,13 +250,13 @@ def _note(tx: Connection, effects: Mapping[int, str], *, who: str, why: str, now
 
 def _query(which: DeadLetterFilter) -> Select[Any]:
     who = (targets.c.connection, targets.c.address, targets.c.target_key)
-    query = (
-        select(changes, *who, imports.c.name.label("import_name"))
+    return (
+        select(changes, *who, imports.c.name.label("import_name"), imports.c.kind.label("import_kind"))
         .join(targets, targets.c.id == changes.c.target_id)
         .join(imports, imports.c.id == changes.c.import_id)
         .where(*_DEAD, *_conditions(which))
+        .order_by(changes.c.settled_at, changes.c.id)
     )
-    return query.order_by(changes.c.settled_at, changes.c.id)
 
 
 def _among_letters(tx: Connection, query: Select[Any]) -> CursorResult[Any]:
@@ -293,6 +292,7 @@ def _letter(row: Row[Any]) -> DeadLetter:
         attempts=row.attempts,
         import_id=row.import_id,
         import_name=row.import_name,
+        import_kind=row.import_kind,
         line=row.line,
         died_at=row.settled_at,
         discarded=row.discarded_at is not None,

@@ -29,6 +29,17 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def origin_text(name: str, kind: str, number: int | None) -> str:
+    """Return an import's name, and which line or event of it; the name alone where a command made the change."""
+    if number is None or kind in _MADE_BY_COMMANDS:
+        return name
+    return f"{name}, {'line' if kind == 'csv' else 'event'} {number:,}"
+
+
+_MADE_BY_COMMANDS = frozenset({"undo", "correction"})
+"""Kinds of imports that have neither lines nor events."""
+
+
 def slot_text(settings: Settings, connection: str, slot: str) -> str:
     """Return a slot by the columns that name it, like "channel EMAIL, priority BULK"; else as the ledger has it."""
     known = settings.connections.get(connection)

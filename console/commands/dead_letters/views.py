@@ -21,7 +21,7 @@ from consent.ledger.queue.tasks import Attempt
 from consent.settings import Settings
 from consent.times import from_micros
 from console.ui.screen import Screen, table, visible
-from console.ui.text import counted, slot_text
+from console.ui.text import counted, origin_text, slot_text
 from producers.files.csv_injection import escape
 from producers.parsing.columns import RECORDED_AS
 from worker.providers import provider_of
@@ -52,8 +52,8 @@ def target(letter: DeadLetter, *, reveal: bool) -> str:
 
 
 def origin(letter: DeadLetter) -> str:
-    """Return where a letter came from: file and line."""
-    return letter.import_name + (f", line {letter.line:,}" if letter.line is not None else "")
+    """Return where a letter came from: file and line, or source and event."""
+    return origin_text(letter.import_name, letter.import_kind, letter.line)
 
 
 def show_groups(screen: Screen, groups: Counter[tuple[str, str, str]]) -> None:

@@ -26,7 +26,7 @@ from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger
 from console.ui.columns import STANDARD_INPUT, json_lines, pairs_of
 from console.ui.screen import Screen, table
-from console.ui.text import slot_text
+from console.ui.text import origin_text, slot_text
 from producers.audience import column_of
 from producers.http.change_json import change_as_json, page_as_json
 from producers.parsing.columns import meant, vocabulary
@@ -214,8 +214,7 @@ def _given(change: ChangeReport) -> str:
 
 
 def _origin(change: ChangeReport) -> str:
-    place = "" if change.number is None else f", {'line ' if change.import_kind == 'csv' else ''}{change.number:,}"
-    return change.import_name + place
+    return origin_text(change.import_name, change.import_kind, change.number)
 
 
 def _moment(micros: int) -> str:

@@ -22,7 +22,7 @@ from consent.times import from_micros
 from console.commands.page.access import PREFIX, Refused, Session
 from console.commands.page.users import Role, User
 from console.ui.decisions import decided_in_words, fuse_in_words, guard_in_words, held_by_fuse
-from console.ui.text import counted, duration_text, slot_text, spoken
+from console.ui.text import counted, duration_text, origin_text, slot_text, spoken
 
 _FOLDER = Path(__file__).parent
 STATIC = {path.name: path.read_bytes() for path in sorted((_FOLDER / "static").iterdir())}
@@ -175,6 +175,7 @@ _environment.tests["none"] = _is_none
 _environment.globals |= {
     "link": _link,
     "counted": counted,
+    "origin_text": origin_text,
     "slot_text": slot_text,
     "spoken": spoken,
     "fuse_in_words": fuse_in_words,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from console.ui.text import origin_text
 from tests.support.command_line import Cli, settle_all, write
 
 
@@ -36,6 +37,24 @@ def test_outcomes_name_a_row_as_a_history_does(delivered: Cli) -> None:
     """`consents.csv, 4` beside `consents.csv, line 4`: a number alone may be anything."""
     assert "consents.csv, line " in delivered("history", "userId=1002888").out
     assert "consents.csv, line " in " ".join(delivered("changes").out.split())
+
+
+def test_what_a_command_made_has_no_line(delivered: Cli, url: str) -> None:
+    """`undo of consents.csv, 4`: its number was the line of the change that was undone."""
+    delivered("undo", "latest", "--why", "the wrong file")
+    settle_all(url)
+    lines = [line.rstrip() for line in delivered("history", "user_id=1002888").out.splitlines()]
+    assert next(line for line in lines if "undo of consents.csv" in line).endswith("  undo of consents.csv")
+
+
+@pytest.mark.parametrize(
+    ("kind", "origin"),
+    [("csv", "a, line 1,002"), ("redis", "a, event 1,002"), ("http", "a, event 1,002"), ("undo", "a")],
+)
+def test_a_number_says_what_it_counts(kind: str, origin: str) -> None:
+    """An event of a stream stood among the dead letters as a line."""
+    assert origin_text("a", kind, 1002) == origin
+    assert origin_text("a", kind, None) == "a"
 
 
 def test_programs_are_told_the_same(delivered: Cli) -> None:
