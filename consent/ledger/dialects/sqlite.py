@@ -5,6 +5,7 @@ So locks are nothing but the transaction itself, and no planner has to be told h
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import stat
@@ -42,6 +43,10 @@ T = TypeVar("T")
 
 BUSY_SECONDS = 60
 
+LONG_SECONDS = 5.0
+"""A transaction that waits longer for its turn says so: without that, a worker would stand still in silence."""
+
+_log = logging.getLogger(__name__)
 _STEPS = 10_000  # of its virtual machine, between two looks at the time: less than a millisecond
 
 
@@ -192,8 +197,13 @@ def _prepare(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get("optrelay_immediate", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    if not connection.get_execution_options().get("optrelay_immediate", True):
+        connection.exec_driver_sql("BEGIN")
+        return
+    asked = time.monotonic()
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if (waited := time.monotonic() - asked) > LONG_SECONDS:
+        _log.warning("another process kept the ledger locked for %.0f seconds; this one waited, and goes on", waited)
 
 
 def _make_private(path: str | None) -> None:

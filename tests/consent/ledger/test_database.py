@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, Engine, create_engine, select, text, update
@@ -15,6 +16,7 @@ from sqlalchemy import URL, Engine, create_engine, select, text, update
 from consent.errors import LedgerRefused
 from consent.ledger import database as databases
 from consent.ledger.database import Database
+from consent.ledger.dialects import sqlite
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import info
 
@@ -50,6 +52,27 @@ def test_a_transaction_that_a_signal_cut_off_locks_no_one_out(ledger_url: str) -
         del begun
     finally:
         other.close()
+
+
+def test_a_transaction_that_waited_for_long_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Workers stood still for a minute, and nothing told that someone else had locked the ledger meanwhile."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    monkeypatch.setattr(sqlite, "LONG_SECONDS", 0.2)
+    holder, waiting = Database(url), Database(url)
+    try:
+        with ThreadPoolExecutor(1) as threads, holder._transaction(writes=True):
+            waits = threads.submit(waiting.write, lambda tx: tx.execute(text("CREATE TABLE its (own)")), checked=False)
+            time.sleep(0.5)
+            assert not waits.done()
+        waits.result(10)
+    finally:
+        holder.close()
+        waiting.close()
+
+    assert [one.levelname for one in caplog.records] == ["WARNING"]
+    assert "kept the ledger locked" in caplog.text
 
 
 def test_a_ledger_is_closed_while_other_threads_use_it(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
