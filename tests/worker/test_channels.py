@@ -90,24 +90,24 @@ def test_a_slow_receiver_is_given_up_and_holds_up_no_one(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sweep's thread goes on at once while the sender waits, and the sender waits no longer than it may."""
-    monkeypatch.setattr(channels, "SECONDS", 0.3)
+    monkeypatch.setattr(channels, "SECONDS", 2)  # within which it connects, however busy this machine is
     ended, asked = threading.Event(), threading.Event()
 
     def slow(_: Asked) -> ServerAnswer:
         asked.set()
-        ended.wait(20)
+        ended.wait(60)
         return ServerAnswer(200)
 
     with serving(slow) as receiver:
         sender = NoticeSender(settings_for(receiver.url), ledger)
         before = time.monotonic()
         sender.wake()
-        assert time.monotonic() - before < 0.2
-        assert asked.wait(10)
+        assert time.monotonic() - before < 1.5
+        assert asked.wait(30)
         clock.forward(3600)
         started = time.monotonic()
         assert drain(ledger, receiver.url) == 0
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
         ended.set()
     assert ledger.notices.unsent_since() is not None
 

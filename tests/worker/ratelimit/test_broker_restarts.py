@@ -134,8 +134,8 @@ def test_slots_are_written_down_a_few_seconds_at_a_time(ready: Ledger, tmp_path:
         moments: list[float] = []
         call(rate_limiter(started(tmp_path / "one", open_), ready, "200/second"), moments, time.monotonic() + 3)
 
-    assert len(moments) > 200
     assert len(writes) <= 6
+    assert len(moments) > 15 * len(writes)  # three seconds hold 600 of them, on a busy machine fewer
 
 
 def test_without_its_broker_a_process_writes_down_what_it_gives_itself(ready: Ledger, tmp_path: Path) -> None:
