@@ -46,7 +46,7 @@ LONGEST_SECONDS = 30.0
 _LOOK_EVERY_SECONDS = 0.02
 _BEFORE_LEASE_ENDS = 1.0
 _UNWINDING_SECONDS = 5.0
-_AGAIN_SECONDS, _CLAIM_AGAIN_SECONDS = 0.25, 0.1
+_AGAIN_SECONDS, _CLAIM_AGAIN_SECONDS, _AWAY_COUNTS = 0.25, 0.1, 0.98
 PATIENCE_SECONDS = 45.0
 """For how long a delivery waits for a ledger that is away, at most, before it gives up what it has to write."""
 
@@ -188,16 +188,18 @@ class Delivery:
         """Settle in groups and claim more while calls go on."""
         started = settled_at = kept = time.monotonic()
         claim_at, ends, size, is_open = started, started + self._window(), len(self._claimed), True
+        now, away = started, 0.0
         while not work.done():
             wait([work], timeout=_LOOK_EVERY_SECONDS)
-            now, was_open = time.monotonic(), is_open
+            before, now, was_open = now, time.monotonic(), is_open
+            away = max(now - before, _AWAY_COUNTS * away)  # what is claimed has to last while the ledger is waited for
             if now - kept > _KEEP_EVERY_SECONDS:
                 kept = now
                 self.context.rate_limiter.keep_delivery(self.token)
             self._drain()
             if is_open and now >= ends:
                 ends, is_open = now + self._window(), now < started + LONGEST_SECONDS and self._begins_window()
-            if is_open and now >= claim_at and calls.left <= size // 2:
+            if is_open and now >= claim_at and calls.left <= self.context.claims_at(size, away):
                 if (more := self._more()) is not None:
                     self.loop.call_soon_threadsafe(calls.add, more)
                     size = len(more.tasks)

@@ -1,4 +1,4 @@
-"""The permits that one delivery holds: enough that no call waits for them, never so many that a window could notice."""
+"""What a delivery holds ahead, permits and customers: enough that no call waits, never so much that others notice."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from consent.connection import Rate
 from tests.support.company import company
-from tests.support.worker import BUCKET, wired
-from worker.bootstrap import LoopThread
+from tests.support.worker import BUCKET, counts, record, wired
+from worker.bootstrap import LoopThread, WorkerContext
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.concurrency import PREPARING
 from worker.delivery.permits import Backlog, Permit, Permits
@@ -114,3 +115,50 @@ def test_a_harmless_read_does_not_wait_for_calls_that_hold_permits(unbound: tupl
         return read
 
     assert loop.run(story(), timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("away", "calling", "lasts", "left"),
+    [
+        (0.0, 32, 0.005, 250),
+        (0.02, 32, 0.005, 250),  # 128 calls
+        (0.06, 32, 0.005, 384),
+        (1.0, 32, 0.005, 500),
+        (1.0, 2, 0.2, 250),  # ten calls
+        (1.0, 0, 0.0, 250),
+    ],
+)
+def test_as_much_is_left_as_is_called_meanwhile(
+    parts: WorkerContext, away: float, calling: int, lasts: float, left: int
+) -> None:
+    """Half of a batch, and more if calls are so quick that they would use it up; never more than a whole one."""
+    context = parts.bucket_context(BUCKET)
+    context.concurrency.calling, context.call_seconds = calling, lasts
+
+    assert context.claims_at(500, away) == left
+
+
+def test_a_delivery_knows_how_long_it_waits_for_its_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A settlement that took 0.4 seconds is expected again when the next batch is claimed."""
+    waits: list[float] = []
+    claims_at = BucketContext.claims_at
+
+    def noting(context: BucketContext, size: int, away: float) -> int:
+        waits.append(away)
+        return claims_at(context, size, away)
+
+    monkeypatch.setattr(BucketContext, "claims_at", noting)
+    with company(tmp_path) as shop, wired(shop, tmp_path, batch_customers=20) as parts:
+        shop.fault(kind="latency", delay=0.1)
+        import_id = record(parts, *({"user_id": str(n)} for n in range(1_001, 1_201)))
+        settle = parts.ledger.queue.settle
+
+        def settling(*given: Any) -> int:
+            time.sleep(0.4)
+            return settle(*given)
+
+        monkeypatch.setattr(parts.ledger.queue, "settle", settling)
+        parts.delivery(BUCKET, lambda: True).run()
+
+        assert "pending" not in counts(parts, import_id)
+    assert max(waits) >= 0.4
