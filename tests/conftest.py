@@ -6,6 +6,7 @@ import fcntl
 import gc
 import os
 import shutil
+import signal
 import ssl
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +33,9 @@ from tests.support.suite.collection import import_from_another_end, parts
 
 # The tests start hundreds of commands: each would compile the product anew where bytecode may not be kept.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A shell lets what it starts in the background ignore SIGINT, and so would all commands that these tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Hypothesis takes another profile of its own where CI is set, and times the first examples of a fresh clone, while it
 # builds its tables of characters: every machine gets the same examples here, and `make model` invents new ones.
