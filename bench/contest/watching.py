@@ -150,7 +150,8 @@ class Watch:
 
     def _note(self, process: psutil.Process, *, producing: bool) -> None:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-            role = role_of(process)
+            known = self._used.get(process.pid)  # one that has ended, and is not waited for yet, has lost its name
+            role = known[0] if known and process.status() == psutil.STATUS_ZOMBIE else role_of(process)
             self.peaks[role] = max(self.peaks.get(role, 0.0), _peak(process))
             if producing:
                 self._used[process.pid] = (role, float(sum(process.cpu_times()[:2])))
