@@ -86,7 +86,8 @@ configure(app, settings)
 app.steps["consumer"].add(HeartbeatStep)
 
 _context: WorkerContext | None = None
-_parent: int | None = None
+_worker: int | None = None
+"""The process whose end is the end of its whole pool; None in the sweep."""
 
 
 def worker_context() -> WorkerContext:
@@ -106,7 +107,7 @@ def deliver(self: Task, connection: str, bucket: str = "") -> None:  # noqa: ARG
             context.wakeups.send(due)
     except LedgerOutdated as error:
         _log.error("ledger.outdated", reason=str(error))
-        os.kill(_parent or os.getpid(), signal.SIGTERM)  # a warm shutdown: the supervisor starts the new version
+        os.kill(_worker or os.getpid(), signal.SIGTERM)  # a warm shutdown: the supervisor starts the new version
     except LedgerUnavailable as error:
         _log.warning("ledger.unavailable", reason=str(error))
         raise
@@ -129,6 +130,12 @@ def _refuse_green_pools(options: dict[str, Any] | None = None, **_: object) -> N
 @setup_logging.connect
 def _set_up_logs(**_: object) -> None:
     set_up_logs(settings.log_level)
+
+
+@worker_init.connect
+def _note_worker(**_: object) -> None:
+    global _worker  # noqa: PLW0603 - one for each process is the point
+    _worker = os.getpid()
 
 
 @worker_init.connect
@@ -159,14 +166,16 @@ def _stop(**_: object) -> None:
 
 
 @worker_process_init.connect
-def _end_with_worker(**_: object) -> None:
-    global _parent  # noqa: PLW0603 - one for each process is the point
-    _parent = os.getppid()
-    end_with_parent()
+def _set_up_process(**_: object) -> None:
+    """Set up a process that delivers. In the pool solo it is the worker, which may fork the sweep yet (`-B`)."""
+    global _worker  # noqa: PLW0603 - one for each process is the point
     allow_connections()
     sys.setswitchinterval(SWITCH_SECONDS)
-    with suppress(ConfigurationError):  # the delivery that needs it raises it again
-        worker_context().get_ready()
+    if os.getpid() != _worker:
+        _worker = os.getppid()
+        end_with_parent()
+        with suppress(ConfigurationError):  # the delivery that needs it raises it again
+            worker_context().get_ready()
     gc.freeze()  # what is loaded stays
     gc.set_threshold(50_000, 10, 5)
 

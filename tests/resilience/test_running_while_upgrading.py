@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -37,26 +40,32 @@ def test_a_ledger_migrated_under_a_process_takes_nothing_from_it(ledger: Ledger)
     assert ledger.queries.recent_imports() == []
 
 
-def test_a_running_worker_stops_in_words_when_its_ledger_is_migrated(tmp_path: Path) -> None:
-    """A worker is at work while someone migrates to a newer version: it ends by itself, says why, and calls no one."""
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_running_worker_stops_in_words_when_its_ledger_is_migrated(tmp_path: Path, pool: str) -> None:
+    """A worker is at work while someone migrates to a newer version: it ends by itself, says why, and calls no one.
+
+    What has started it goes on: the pool solo has no process of its own, whose parent would be the worker.
+    """
     broker = LocalBroker(tmp_path / "broker")
     broker.ensure()
     shop = Company(tmp_path, "http://127.0.0.1:1", {"BROKER_URL": broker.url})
     code, _, output = shop.run("import", shop.write(shuffled_rows(4, 2)))
     assert code == 0, output
     ledger = Ledger(shop.environment()["OPTRELAY_LEDGER_URL"])
+    command = ["sh", "-c", '"$@"; exit $?', "sh", OPTRELAY, "worker", "--concurrency", "1", "--pool", pool]
     with (tmp_path / "worker.log").open("wb") as log:
-        worker = subprocess.Popen(
-            [OPTRELAY, "worker", "--concurrency", "1"], env=shop.environment(), cwd=tmp_path, stdout=log, stderr=log
+        starter = subprocess.Popen(
+            command, env=shop.environment(), cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
         )
     try:
         _wait_for(tmp_path / "worker.log", "ready")
         at(ledger, NEWER)
         WakeUps(broker.url).send(Bucket("capillary"))
 
-        assert worker.wait(timeout=30) == 0
+        assert starter.wait(timeout=30) == 0
     finally:
-        worker.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(starter.pid, signal.SIGKILL)
         broker.stop()
         ledger.close()
     assert "start the newer version" in (tmp_path / "worker.log").read_text()

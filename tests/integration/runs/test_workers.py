@@ -105,10 +105,12 @@ def test_green_pools_are_refused(shop: Company, pool: str) -> None:
 
 FORKED = """
 import os, sys
-from celery.signals import worker_init
+from celery.signals import worker_init, worker_process_init
 from worker.app import worker_context
 
 worker_init.send(sender=None)
+if sys.argv[1:] == ["solo"]:
+    worker_process_init.send(sender=None)
 ready, tell = os.pipe()
 if os.fork():
     os.read(ready, 1)
@@ -122,9 +124,10 @@ os._exit(0)
 """
 
 
-def test_a_process_of_the_pool_has_its_own_locks_on_the_ledger(shop: Company) -> None:
-    """A worker was killed, and what its pool wrote last was lost: its locks were the parent's, and ended with it."""
-    command, folder = [sys.executable, "-c", FORKED], Path(__file__).parents[3]
+@pytest.mark.parametrize("pool", [[], ["solo"]], ids=["a process of its pool", "the sweep of worker -P solo -B"])
+def test_what_a_worker_forks_has_its_own_locks_on_the_ledger(shop: Company, pool: list[str]) -> None:
+    """A worker was killed, and what its fork wrote last was lost: its locks were the parent's, and ended with it."""
+    command, folder = [sys.executable, "-c", FORKED, *pool], Path(__file__).parents[3]
     worker = subprocess.Popen(command, env=shop.environment(), cwd=folder, stdin=subprocess.PIPE)
     assert worker.wait(30) == 0
 
