@@ -65,12 +65,18 @@ class LocalDelivery:
             parts.worker_context.check(name)
 
     def begin(self, settings: Settings, ledger: Ledger) -> bool:  # noqa: ARG002 - it has its own
-        """Have what is due delivered by its own worker; return whether anything is. Raises BrokerUnavailable."""
-        if self._parts is None or not buckets_of(self._parts.worker_context):
+        """Have what is due delivered by its own worker; return whether there is anything to deliver.
+
+        Raises BrokerUnavailable, and ConfigurationError if one of the connections cannot be called: then none is.
+        """
+        if self._parts is None or not (buckets := buckets_of(self._parts.worker_context)):
             return False
+        for name in {bucket.connection for bucket in buckets}:
+            self._parts.worker_context.check(name)
         if self._parts.broker is not None:
             _prime(self._parts.worker_context)
-        return wake_all(self._parts.worker_context) > 0
+        wake_all(self._parts.worker_context)
+        return True
 
     def deliver(self, settings: Settings, imports: Sequence[str], on_snapshot: Callable[[Snapshot], None]) -> RunResult:
         """Deliver until nothing is pending, or nothing can be delivered; what is left stays pending.

@@ -49,7 +49,7 @@ class ReadingDisplay(Protocol):
 class EarlyWakeUps:
     """A display of one file that has what is due of it delivered, while the rest of it is still being published.
 
-    `wake` wakes workers and returns whether anything was due; once it was, it is called each second at most.
+    `wake` wakes workers and returns whether there is anything to deliver; then it is called each second at most.
     """
 
     display: ReadingDisplay

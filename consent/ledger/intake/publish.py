@@ -97,6 +97,11 @@ class Publisher(LedgerPart):
         now, rules = self.core.now(), self.core.reassert
         return self.database.write(lambda tx: _merge_aside(tx, import_id, now, rules=rules))
 
+    def is_merging(self) -> bool:
+        """Whether an import that was read whole has yet to be merged: it may supersede what is due."""
+        some = select(imports.c.id).where(imports.c.state == "read").limit(1)
+        return self.database.read(lambda tx: tx.execute(some).first()) is not None
+
     def unpublished(self) -> dict[str, PublishProgress]:
         """Return the imports that were read whole but whose changes are not all due yet, and how far each has come."""
         query = select(imports.c.id, imports.c.state, imports.c.merged_to, imports.c.noops_merged_to, imports.c.steps)

@@ -52,7 +52,10 @@ class Delivery(Protocol):
         ...
 
     def begin(self, settings: Settings, ledger: Ledger) -> bool:
-        """Have what is due delivered, while more becomes due; return whether anything is. Raises BrokerUnavailable."""
+        """Have what is due delivered, while more becomes due; return whether there is anything to deliver.
+
+        Raises BrokerUnavailable, LedgerUnavailable and ConfigurationError.
+        """
         ...
 
     def deliver(self, settings: Settings, imports: Sequence[str], on_snapshot: Callable[[Snapshot], None]) -> RunResult:
@@ -124,7 +127,7 @@ class _Run:
         found = FileResult(source.name, "recorded", path=source.given)
         try:
             with reading_display(self.context.screen, source.name) as display:
-                shown = EarlyWakeUps(display, partial(self.wake, self.context.settings, ledger)) if alone else display
+                shown = EarlyWakeUps(display, partial(self._begin, ledger)) if alone else display
                 result = ingest_file(file, ledger.intake, shown)
         except (UnusableInput, ConfigurationError) as error:  # its rejects file, if it is the configuration
             found.state, found.reason = "unusable", str(error)
@@ -149,6 +152,10 @@ class _Run:
             self.rejects[result.import_id] = path_text(result.rejects_file)
         self.files.append(found)
         return found
+
+    def _begin(self, ledger: Ledger) -> bool:
+        """Have what is due delivered, once no file is merged that may supersede it; return whether there is any."""
+        return not ledger.intake.is_merging() and self.wake(self.context.settings, ledger)
 
     def _note_unusable(self, found: FileResult) -> None:
         self.files.append(found)

@@ -46,6 +46,25 @@ def test_workers_are_woken_with_the_first_that_is_due(cli: Cli, files: list[str]
     assert woken == [*[0] * (len(woken) - 2), 2, CUSTOMERS]
 
 
+def test_what_an_earlier_file_left_is_not_sent_while_another_may_supersede_it(
+    cli: Cli, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the second one is merged, some of the opt-ins that are due are about to lose against its opt-outs."""
+    optins = [f"{1_001_000 + n},EMAIL,BULK,OPTIN,2026-01-01T00:00:00Z" for n in range(CUSTOMERS)]
+    waiting = cli("import", write(tmp_path, "optins.csv", *optins), "--json").json["import"]
+    superseded: list[int] = []
+
+    def wake(_: Settings, ledger: Ledger) -> bool:
+        report = ledger.queries.report(waiting)
+        superseded.append(report.superseded if report else -1)
+        return True
+
+    monkeypatch.setattr(notifier, "send_wake_ups", wake)
+    assert cli("import", files[0]).code == 0
+
+    assert superseded == [CUSTOMERS, CUSTOMERS]
+
+
 def test_of_several_files_nothing_is_sent_until_all_are_recorded(cli: Cli, files: list[str], woken: list[int]) -> None:
     """What a later one supersedes is not sent."""
     assert cli("import", *files).code == 0
