@@ -112,7 +112,6 @@ def test_what_was_said_meanwhile_wins(ledger: Ledger) -> None:
     assert counts(ledger, file) == {"applied": 1, "superseded": 1}
 
 
-@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("decide", ["approve", "withdraw"])
 @pytest.mark.parametrize("by", ["event", "dump", "file"])
 def test_what_is_expected_holds_in_the_moment_of_the_decision(
