@@ -180,15 +180,14 @@ class Delivery:
             self._attend(work, calls)
         finally:
             work.cancel()
-            self._give_back(ended=calls.ended.wait(_UNWINDING_SECONDS))
+            self._give_back(calls)
             self._conclude()
         _log.debug("delivery.done", bucket=str(self.context.bucket), seconds=round(time.monotonic() - started, 3))
 
     def _attend(self, work: Future[None], calls: ConcurrentCalls) -> None:
         """Settle in groups and claim more while calls go on."""
-        started = settled_at = kept = time.monotonic()
-        claim_at, ends, size, is_open = started, started + self._window(), len(self._claimed), True
-        now, away = started, 0.0
+        started = settled_at = kept = now = time.monotonic()
+        claim_at, ends, size, is_open, away = started, started + self._window(), len(self._claimed), True, 0.0
         while not work.done():
             wait([work], timeout=_LOOK_EVERY_SECONDS)
             before, now, was_open = now, time.monotonic(), is_open
@@ -250,9 +249,10 @@ class Delivery:
             _log.warning("delivery.no_more", bucket=str(self.context.bucket), reason=str(error))
             return None
 
-    def _give_back(self, *, ended: bool) -> None:
-        """Settle the rest and, if all calls have `ended` and been reported, give back whatever was not tried."""
+    def _give_back(self, calls: ConcurrentCalls) -> None:
+        """Settle the rest and, if all calls have ended and been reported soon, give back whatever was not tried."""
         try:
+            ended = calls.ended.wait(_UNWINDING_SECONDS)
             self._drain()
             self._settle()
             left = [Settlement(task, {}, tried=False) for task in self._claimed.values() if ended]

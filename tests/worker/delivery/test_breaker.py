@@ -162,3 +162,20 @@ def test_an_error_that_no_call_explains_stops_the_bucket(books: Ledger, clock: C
     assert (first.breaker, first.probe_at - (clock.micros - 2 * SECOND)) == (Breaker.DOWN, SECOND)
     assert (second.trips, second.probe_at - clock.micros) == (2, 2 * SECOND)
     assert breaker.note_error(books, BUCKET, ConfigurationError("set the password")) == "set the password"
+
+
+def test_an_error_that_no_call_explains_is_told_and_tried_again_ever_more_seldom(books: Ledger) -> None:
+    """Nothing was sent all night, a thousand tracebacks a minute were written, and `status` said "ready"."""
+    waits = []
+    for _ in range(4):
+        with pytest.raises(KeyError) as caught:
+            {}["jane.doe@example.com"]
+        reason = breaker.note_error(books, BUCKET, caught.value)
+        found = books.breakers.health_of(NAME)
+        waits.append(round((found.probe_at - books.now()) / 1_000_000))
+        books.breakers.take_probe(NAME, now=found.probe_at, until=0)
+
+    assert "jane.doe" not in reason
+    assert reason.startswith("the worker failed: KeyError in test_breaker.py:")
+    assert (found.breaker, found.reason) == (Breaker.DOWN, reason)
+    assert waits == [1, 2, 4, 8]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,10 +16,11 @@ from consent.ledger.queue.breakers import Breaker
 from consent.ledger.queue.tasks import CustomerTask, Settlement
 from consent.ledger.review.fuse_counts import FuseCounter
 from consent.settings import load_settings
-from tests.support.company import Company, company
+from tests.support.company import Company, company, until
 from tests.support.worker import BUCKET, counts, deliveries, record, settled, wired
 from worker.bootstrap import WorkerContext, time_limit
-from worker.delivery import breaker, deliver
+from worker.delivery import deliver
+from worker.delivery.calls import ConcurrentCalls
 from worker.delivery.deliver import LONGEST_SECONDS, LONGEST_WINDOWS, PATIENCE_SECONDS
 from worker.delivery.permits import Permits
 from worker.providers.contract import Plan
@@ -157,6 +160,27 @@ def test_a_delivery_that_is_interrupted_gives_everything_back(
     assert counts(parts, import_id) == {"applied": 59}
 
 
+def test_who_was_called_is_not_untried_because_the_delivery_was_interrupted_twice(
+    parts: WorkerContext, shop: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits until its calls have told their ends, and is interrupted at that: the lease holds."""
+
+    def interrupted(*_: object, **__: object) -> bool:
+        until(lambda: shop.stats()["calls"] == 1)
+        raise KeyboardInterrupt
+
+    ended: Any = SimpleNamespace(set=lambda: None, wait=interrupted)
+    monkeypatch.setattr(deliver, "ConcurrentCalls", lambda *given: ConcurrentCalls(*given, ended=ended))
+    monkeypatch.setattr(deliver, "wait", interrupted)
+    shop.fault(kind="latency", delay=2)
+    record(parts, {"user_id": "1"})
+
+    with pytest.raises(KeyboardInterrupt):
+        parts.delivery(BUCKET).run()
+
+    assert parts.ledger.queue.due(BUCKET, 1) == 0
+
+
 def test_who_was_called_is_not_untried_because_the_ledger_was_away(
     parts: WorkerContext, shop: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,23 +269,6 @@ def test_a_change_that_the_worker_cannot_put_into_a_request_harms_no_other(
     latest = parts.ledger.breakers.latest_answer(BUCKET)
     assert latest is not None
     assert latest.startswith("unplannable: the worker could make no request of it (KeyError in test_deliver.py:")
-
-
-def test_an_error_that_no_call_explains_is_told_and_tried_again_ever_more_seldom(parts: WorkerContext) -> None:
-    """Nothing was sent all night, a thousand tracebacks a minute were written, and `status` said "ready"."""
-    waits = []
-    for _ in range(4):
-        with pytest.raises(KeyError) as caught:
-            {}["jane.doe@example.com"]
-        reason = breaker.note_error(parts.ledger, BUCKET, caught.value)
-        found = parts.ledger.breakers.health_of(str(BUCKET))
-        waits.append(round((found.probe_at - parts.ledger.now()) / 1_000_000))
-        parts.ledger.breakers.take_probe(str(BUCKET), now=found.probe_at, until=0)
-
-    assert "jane.doe" not in reason
-    assert reason.startswith("the worker failed: KeyError in test_deliver.py:")
-    assert (found.breaker, found.reason) == (Breaker.DOWN, reason)
-    assert waits == [1, 2, 4, 8]
 
 
 def test_what_is_wrong_with_the_configuration_is_what_the_bucket_shows(shop: Company, tmp_path: Path) -> None:
