@@ -130,6 +130,7 @@ class SQLite(Dialect):
         engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
+        event.listen(engine, "close", _take_back)
         return engine
 
     def begin_writing(self, tx: Connection, *, checked: bool) -> tuple[int | None, str | None]:
@@ -145,11 +146,13 @@ class SQLite(Dialect):
         """Have SQLite ask now and then whether to go on."""
         driver: Any = tx.connection.dbapi_connection
         ends = time.monotonic() + seconds
-        driver.set_progress_handler(lambda: time.monotonic() > ends, _STEPS)
+        # Not a function in Python: a signal that came within it would be lost, for SQLite drops what it raises.
+        driver.set_progress_handler(map(ends.__lt__, iter(time.monotonic, None)).__next__, _STEPS)
         try:
             yield
         finally:
-            driver.set_progress_handler(None, 0)
+            with suppress(sqlite3.ProgrammingError):  # a signal has ended the query, and so its connection is closed
+                driver.set_progress_handler(None, 0)
 
     def transaction_status(self, tx: Connection, number: int) -> str:  # noqa: ARG002 - there is no number
         """Return "aborted": what was not committed is gone."""
@@ -204,6 +207,12 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
     if (waited := time.monotonic() - asked) > LONG_SECONDS:
         _log.warning("another process kept the ledger locked for %.0f seconds; this one waited, and goes on", waited)
+
+
+def _take_back(connection: sqlite3.Connection, _record: object) -> None:
+    """Take back what was not committed: a closed connection keeps its locks for as long as a query of it is held."""
+    with suppress(sqlite3.Error):
+        connection.rollback()
 
 
 def _make_private(path: str | None) -> None:

@@ -5,15 +5,18 @@ Connections to PostgreSQL that end while no process uses them are not used again
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, Engine, create_engine, select, text, update
+from sqlalchemy import URL, Connection, Engine, create_engine, select, text, update
 
-from consent.errors import LedgerRefused
+from consent.errors import LedgerRefused, LedgerUnavailable
 from consent.ledger import database as databases
 from consent.ledger.database import Database
 from consent.ledger.dialects import sqlite
@@ -52,6 +55,65 @@ def test_a_transaction_that_a_signal_cut_off_locks_no_one_out(ledger_url: str) -
         del begun
     finally:
         other.close()
+
+
+_LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000000) SELECT i"
+_LONG += " FROM n WHERE i > 4999000"
+
+
+@pytest.fixture
+def ended_within(monkeypatch: pytest.MonkeyPatch):
+    """What runs a long query, during which comes a signal that ends us, as SIGTERM and Ctrl-C do."""
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 2)
+
+    def ended(*_: object) -> None:
+        raise SystemExit(143)
+
+    def long(tx: Connection) -> int | None:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        return tx.execute(text(_LONG)).scalar()
+
+    before = signal.signal(signal.SIGUSR1, ended)
+    yield long
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_query_that_a_signal_cut_off_locks_no_one_out(
+    ledger_url: str, ended_within: Callable[[Connection], int | None]
+) -> None:
+    """Its rows had not been fetched, so SQLite kept the transaction of a connection that was closed: a run waited."""
+    cut, other = Database(ledger_url), Database(ledger_url)
+    try:
+        with pytest.raises(SystemExit) as ends:  # what unwinds holds the query
+            cut.write(ended_within)
+        cut.close()
+        other.write(lambda tx: tx.execute(update(info).values(value=info.c.value)))
+        assert ends.value.code == 143
+    finally:
+        other.close()
+
+
+def test_a_signal_ends_a_look_that_may_take_only_so_long(
+    ledger_url: str, ended_within: Callable[[Connection], int | None]
+) -> None:
+    """Ctrl-C came as SQLite asked whether to go on: the look failed instead, and the run went on."""
+    database = Database(ledger_url)
+    try:
+        with pytest.raises(SystemExit):
+            database.read(ended_within, within=60.0)
+    finally:
+        database.close()
+
+
+def test_a_look_ends_when_its_time_is_over(ledger_url: str) -> None:
+    """No one waits for a figure that takes a large ledger minutes."""
+    database, started = Database(ledger_url), time.monotonic()
+    try:
+        with pytest.raises(LedgerUnavailable):
+            database.read(lambda tx: tx.execute(text(_LONG.replace("5000000", "500000000"))).scalar(), within=0.1)
+    finally:
+        database.close()
+    assert time.monotonic() - started < 20
 
 
 def test_a_transaction_that_waited_for_long_says_so(
