@@ -7,10 +7,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
 
+from consent.errors import LedgerUnavailable
 from consent.ledger.queue.tasks import WITNESS, Attempt, CustomerTask
 from consent.outcome import Healthy, Retry, Throttled, Unavailable
 from worker.delivery.breaker import Observations
@@ -200,7 +202,9 @@ class ConcurrentCalls:
             return
         if self.observations.served_since(one.called_at, but=one.task.target_id):
             return
-        request = await asyncio.to_thread(self.retries.witness, one)
+        request = None
+        with suppress(LedgerUnavailable):  # what the call was answered is told all the same
+            request = await asyncio.to_thread(self.retries.witness, one)
         if request is None:
             return
         async with self.context.sender.preconnected:

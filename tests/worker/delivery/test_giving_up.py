@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from consent.errors import LedgerUnavailable
 from consent.ledger import dead_letters
 from consent.ledger.queue.breakers import Breaker
 from tests.support.company import Company, company
 from tests.support.worker import BUCKET, ROW, as_change, counts, deliveries, record, settled, wired
 from worker.bootstrap import WorkerContext
-from worker.delivery.results import WITNESSED_TRIES
+from worker.delivery.results import WITNESSED_TRIES, Retries
 from worker.providers import PROVIDERS
 
 
@@ -43,6 +44,24 @@ def test_what_the_latest_answer_was_is_told_before_a_breaker_opens(parts: Worker
     record(parts, {"user_id": "1"})
 
     parts.delivery(BUCKET).run()
+
+    assert parts.ledger.breakers.health_of(str(BUCKET)).breaker is Breaker.CLOSED
+    assert parts.ledger.breakers.latest_answer(BUCKET) == "500: Capillary failed on this request"
+
+
+def test_a_ledger_that_is_away_when_a_witness_is_looked_for_ends_no_delivery(
+    parts: WorkerContext, shop: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket said that the worker had failed, and calls that had begun meanwhile were cut off."""
+
+    def away(*_: object) -> None:
+        raise LedgerUnavailable("it is being restarted")
+
+    monkeypatch.setattr(Retries, "witness", away)
+    shop.fault(kind="error", code=500)
+    record(parts, {"user_id": "1"})
+
+    parts.deliver(BUCKET, lambda: False)
 
     assert parts.ledger.breakers.health_of(str(BUCKET)).breaker is Breaker.CLOSED
     assert parts.ledger.breakers.latest_answer(BUCKET) == "500: Capillary failed on this request"
