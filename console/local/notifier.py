@@ -25,7 +25,7 @@ def send_wake_ups(settings: Settings, ledger: Ledger) -> bool:
     """
     if not settings.broker_url:
         return False
-    waiting = [one for one in ledger.queries.pending_by_bucket() if one.connection in settings.connections]
+    waiting = [bucket for name in settings.connections for bucket in ledger.queries.buckets(name)]
     if not waiting:
         return False
     with closing(WakeUps(settings.broker_url)) as wakeups:

@@ -1,7 +1,9 @@
-"""When a run begins to deliver a file of which more is about to become due."""
+"""When delivery of a file begins of which more is about to become due."""
 
 from __future__ import annotations
 
+from collections import Counter
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -10,10 +12,11 @@ from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
 from consent.settings import load_settings
-from console.local import delivery
+from console.local import delivery, notifier
 from console.local.delivery import LocalDelivery, LocalParts
 from console.local.worker import LocalWorker
-from tests.support.ledgers import change_of, imported
+from tests.support.ledgers import BUCKET, change_of, imported
+from tests.support.query_plans import log_statements
 from worker.bootstrap import WorkerContext
 
 USABLE = ConnectionSettings(provider="capillary", base_url="http://127.0.0.1:1", username="till", password="hush")
@@ -48,3 +51,22 @@ def test_nothing_is_sent_while_a_connection_cannot_be_called(ledger: Ledger, mon
 
     with pytest.raises(ConfigurationError, match="needs credentials"):
         begun(ledger, monkeypatch, ConnectionSettings(provider="capillary"))
+
+
+def test_workers_elsewhere_are_woken_without_a_count_of_all_that_waits(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is done each second while a file is published: of ten million customers, to count them takes longer."""
+    sent: list[object] = []
+    broker = SimpleNamespace(
+        waiting_by_bucket=lambda _: Counter(), send=lambda *given: sent.append(given), close=lambda: None
+    )
+    monkeypatch.setattr(notifier, "WakeUps", lambda _: broker)
+    imported(ledger, *(change_of(str(n)) for n in range(3)))
+    settings = load_settings(connections={"capillary": USABLE}, broker_url="redis://127.0.0.1:1/0")
+    statements = log_statements(ledger.database.engine)
+
+    assert notifier.send_wake_ups(settings, ledger)
+
+    assert sent == [(BUCKET, 1)]
+    assert not [statement for statement, _ in statements if "GROUP BY" in statement]
