@@ -26,6 +26,7 @@ class OwnShare:
     """The share of one of so many `processes`, by `interval`, the seconds between two permits of all of them.
 
     `starts` is the moment (of the monotonic clock) before which this process gives itself none: 0 while Redis answers.
+    Neither does it before `pushed`, until when the provider asked to be left alone.
     """
 
     bucket: Bucket
@@ -35,6 +36,7 @@ class OwnShare:
     processes: int
     written: WriteAhead | None = None
     starts: float = 0.0
+    pushed: float = 0.0
     _written_to: float = 0.0
 
     def moments(self, wanted: int, error: redis.RedisError) -> deque[float]:
@@ -46,7 +48,7 @@ class OwnShare:
             )
             self.starts = now + self.reservation_seconds + self.interval
         interval = self._interval
-        first = max(now, self.starts)
+        first = max(now, self.starts, self.pushed)
         count = max(0, min(wanted, math.floor((now + self.reservation_seconds - first) / interval) + 1))
         if not count or not self._is_written(first + (count - 1) * interval, now):
             return deque()

@@ -184,6 +184,23 @@ def test_without_redis_each_process_keeps_to_its_share(broker: LocalBroker) -> N
     assert worst_window(moments, 1.0) <= 44
 
 
+def test_a_process_that_was_told_to_wait_leaves_others_their_slots_all_the_same(broker: LocalBroker) -> None:
+    """The server is lost after a short 429: what another process has reserved lies behind that, and is used."""
+    one, other = rate_limiter(broker.url, "40/second", "one"), rate_limiter(broker.url, "40/second", "other")
+    one.prime()
+    one.reserve(1)
+    last = max(other.reserve(80).moments)
+    one.push(0.1)
+    broker.stop()
+
+    moments = []
+    while not moments:
+        moments = list(one.reserve(20).moments)
+        time.sleep(0.05)
+
+    assert moments[0] > last
+
+
 class Late(redis.Redis):
     """A client whose process waits for its turn before it reads a reply, as on a machine that is busy."""
 
