@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
 from consent.errors import ConfigurationError, LedgerUnavailable
@@ -19,6 +19,7 @@ from consent.ledger.dialects.locks import lock_schema
 from consent.ledger.schema import REVISION, info
 
 _SIZE = text("SELECT pg_database_size(current_database())")
+_AS_IT_IS = update(info).values(value=info.c.value)
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -60,6 +61,10 @@ class Maintenance(LedgerPart):
     def takes_writes(self) -> bool:
         """Return whether the database takes writes: a standby does not; raise LedgerUnavailable."""
         return self.database.dialect.takes_writes(self.database.url, self.database.read)
+
+    def try_write(self) -> None:
+        """Commit a write that changes nothing; raise LedgerUnavailable if that fails, as on a full disk."""
+        self.database.write(lambda tx: tx.execute(_AS_IT_IS))
 
     def server_time(self) -> float | None:
         """Return the server's time in seconds since 1970, None for SQLite; raise LedgerUnavailable."""

@@ -184,10 +184,20 @@ class Monitor:
             for bucket, left in sorted(snapshot.pending.items())
         ]
         if snapshot.pending and all(reasons):
+            if time.monotonic() - self.progress_at >= self.patience and (failure := self._write_failure()):
+                return RunResult(5, (failure,))
             distinct = dict.fromkeys(reason for reason in (*reasons, self.hint) if reason)
             return RunResult(5 if _NO_BROKER in distinct else 4, tuple(distinct))
         if not snapshot.pending and time.monotonic() - self.progress_at > self.patience:
             return RunResult(4, ("changes are pending that no worker will deliver: please report this",))
+        return None
+
+    def _write_failure(self) -> str | None:
+        """Say why nothing can be settled, such as a full disk: else the connection would be blamed for it."""
+        try:
+            self.worker_context.ledger.maintenance.try_write()
+        except LedgerUnavailable as error:
+            return f"{error}: see OPTRELAY_LEDGER_URL and `optrelay doctor`, then run this again"
         return None
 
     def _without_broker(self) -> bool:

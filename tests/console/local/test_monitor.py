@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from consent.connection import ConnectionSettings
+from consent.ledger.dialects import sqlite
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker, Trip
 from consent.outcome import Retry
@@ -184,6 +186,30 @@ def test_a_run_waits_for_a_few_customers_of_a_connection_that_is_down(
 
     assert watched.result(watched.snapshot()) is None
     watched.worker_context.ledger.close()
+
+
+def test_a_ledger_that_takes_no_writes_is_no_fault_of_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk was full or it was locked, nothing could be claimed, and a run said that the provider was stuck."""
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger.maintenance.migrate()
+    watched = running(ledger, imported(ledger, *(change_of(str(n)) for n in range(300))))
+    snapshot, watched.patience = watched.snapshot(), 0.0
+
+    with ledger.database._transaction(writes=True):
+        locked = watched.result(snapshot)
+    free = watched.result(snapshot)
+
+    assert locked is not None
+    assert free is not None
+    assert locked.exit_code == 5
+    assert locked.reasons[0].startswith("the ledger's database says: database is locked: see")
+    assert free.exit_code == 4
+    assert free.reasons[0].startswith("connection capillary has been stuck")
+    watched.worker_context.ledger.close()
+    ledger.close()
 
 
 def test_a_worker_that_was_just_started_has_not_stalled(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
