@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from consent.ledger.dialects.locks import lock_schema
 from consent.ledger.schema import REVISION, info
 
 _SIZE = text("SELECT pg_database_size(current_database())")
+_LEAST_ROOM = 1_000_000  # bytes, about what a large claim writes
 _AS_IT_IS = update(info).values(value=info.c.value)
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -63,8 +65,13 @@ class Maintenance(LedgerPart):
         return self.database.dialect.takes_writes(self.database.url, self.database.read)
 
     def try_write(self) -> None:
-        """Commit a write that changes nothing; raise LedgerUnavailable if that fails, as on a full disk."""
+        """Commit a write that changes nothing; raise LedgerUnavailable if that fails, or if the disk is full.
+
+        On a full disk SQLite may still take a small write, in what it had used before, and none of those of a delivery.
+        """
         self.database.write(lambda tx: tx.execute(_AS_IT_IS))
+        if (file := self.file) is not None and shutil.disk_usage(file.absolute().parent).free < _LEAST_ROOM:
+            raise LedgerUnavailable("the disk that holds the ledger is full")
 
     def server_time(self) -> float | None:
         """Return the server's time in seconds since 1970, None for SQLite; raise LedgerUnavailable."""

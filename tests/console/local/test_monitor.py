@@ -201,11 +201,16 @@ def test_a_ledger_that_takes_no_writes_is_no_fault_of_the_connection(
     with ledger.database._transaction(writes=True):
         locked = watched.result(snapshot)
     free = watched.result(snapshot)
+    monkeypatch.setattr("consent.ledger.maintenance.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    full = watched.result(snapshot)
 
     assert locked is not None
     assert free is not None
+    assert full is not None
     assert locked.exit_code == 5
     assert locked.reasons[0].startswith("the ledger's database says: database is locked: see")
+    assert full.exit_code == 5
+    assert full.reasons[0].startswith("the disk that holds the ledger is full: see")
     assert free.exit_code == 4
     assert free.reasons[0].startswith("connection capillary has been stuck")
     watched.worker_context.ledger.close()
