@@ -47,14 +47,14 @@ class ImportIntake(Protocol):
 
 
 class Progress(Protocol):
-    """An observer of an import, called once for each chunk."""
+    """An observer of an import, called for each chunk, behind its transaction."""
 
     def reading(self, records: int, line: int, total_lines: int, rejected: int) -> None:
         """So many rows have been recorded, up to this physical line; `rejected` counts those of this attempt."""
         ...
 
     def releasing(self, changes: int) -> None:
-        """So many changes may be delivered now."""
+        """So many further changes have been merged, or have become due: publishing goes through them twice."""
         ...
 
 

@@ -41,7 +41,7 @@ class ReadingDisplay(Protocol):
         ...
 
     def releasing(self, changes: int) -> None:
-        """So many further changes have become due."""
+        """So many further changes have been merged, or have become due: publishing goes through them twice."""
         ...
 
 
