@@ -212,6 +212,10 @@ class RateLimiter:
         if seconds > _LATE_REPLY_SECONDS:
             self.end_delivery(delivery)
             return Reservation()  # it is unknown when Redis' clock was read: these permits are lost
+        if (alone := self._alone.given_to - asked) > 0:  # it has permits of its own yet: those of all lie behind them
+            self.push(alone)
+            self._alone.starts = 0.0
+            return Reservation()
         if self.written is not None and int(answer[0]) > 0 and int(answer[5]) < self.written.ahead * 1e6 / 2:
             self.written.extend_soon(int(answer[4]), self.interval)
         if int(answer[4]):
@@ -220,9 +224,7 @@ class RateLimiter:
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
         self._alone.processes, self._alone.starts = max(self.known, processes), 0.0
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))
-        late = self._late()
-        if count <= self.spare_calls:
-            late = max(self.reservation_seconds, late)
+        late = max(self._late(), self.reservation_seconds if count <= self.spare_calls else 0.0)
         return Reservation(moments, late, crowded=count == _CROWDED, tat=tat)
 
     def give_back(self, reservation: Reservation, unused: int) -> None:

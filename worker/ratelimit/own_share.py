@@ -26,7 +26,8 @@ class OwnShare:
     """The share of one of so many `processes`, by `interval`, the seconds between two permits of all of them.
 
     `starts` is the moment (of the monotonic clock) before which this process gives itself none: 0 while Redis answers.
-    Neither does it before `pushed`, until when the provider asked to be left alone.
+    Neither does it before `pushed`, until when the provider asked to be left alone. `given_to` is the moment behind the
+    last permit that it has given itself.
     """
 
     bucket: Bucket
@@ -37,6 +38,7 @@ class OwnShare:
     written: WriteAhead | None = None
     starts: float = 0.0
     pushed: float = 0.0
+    given_to: float = 0.0
     _written_to: float = 0.0
 
     def moments(self, wanted: int, error: redis.RedisError) -> deque[float]:
@@ -52,7 +54,7 @@ class OwnShare:
         count = max(0, min(wanted, math.floor((now + self.reservation_seconds - first) / interval) + 1))
         if not count or not self._is_written(first + (count - 1) * interval, now):
             return deque()
-        self.starts = first + count * interval
+        self.starts = self.given_to = first + count * interval
         return deque(first + n * interval for n in range(count))
 
     @property

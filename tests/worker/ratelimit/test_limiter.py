@@ -164,43 +164,6 @@ def test_throttling_seen_by_one_slows_all(broker: LocalBroker) -> None:
     assert not two.reserve(5).moments
 
 
-def test_without_redis_each_process_keeps_to_its_share(broker: LocalBroker) -> None:
-    """Four processes that lose the server each make a quarter of the calls, after a pause."""
-    limiters = [rate_limiter(broker.url, "40/second", f"p{n}") for n in range(4)]
-    limiters[0].prime()
-    for limiter in limiters:
-        limiter.reserve(1)
-    for limiter in limiters:
-        limiter.reserve(1)
-    broker.stop()
-
-    started, moments = time.monotonic(), []
-    while time.monotonic() < started + 3.5 or not moments:
-        for limiter in limiters:
-            moments.extend(limiter.reserve(20).moments)
-        time.sleep(0.05)
-
-    assert min(moments) >= started + 1.9
-    assert worst_window(moments, 1.0) <= 44
-
-
-def test_a_process_that_was_told_to_wait_leaves_others_their_slots_all_the_same(broker: LocalBroker) -> None:
-    """The server is lost after a short 429: what another process has reserved lies behind that, and is used."""
-    one, other = rate_limiter(broker.url, "40/second", "one"), rate_limiter(broker.url, "40/second", "other")
-    one.prime()
-    one.reserve(1)
-    last = max(other.reserve(80).moments)
-    one.push(0.1)
-    broker.stop()
-
-    moments = []
-    while not moments:
-        moments = list(one.reserve(20).moments)
-        time.sleep(0.05)
-
-    assert moments[0] > last
-
-
 class Late(redis.Redis):
     """A client whose process waits for its turn before it reads a reply, as on a machine that is busy."""
 

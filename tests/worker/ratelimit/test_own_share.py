@@ -1,0 +1,98 @@
+"""What processes give themselves while Redis is away: together they keep the limit, also as it goes and comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from consent.broker.wakeups import redis_client
+from consent.change import Bucket
+from consent.connection import parse_rate
+from console.local.broker import LocalBroker
+from sandbox.rate import worst_window
+from worker.ratelimit.limiter import RateLimiter
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[LocalBroker]:
+    """A server of this test's own."""
+    broker = LocalBroker(tmp_path / "broker")
+    broker.ensure()
+    yield broker
+    broker.stop()
+
+
+def rate_limiter(broker_url: str, rate: str, process: str, processes: int = 1) -> RateLimiter:
+    """One process's view of the shared limiter."""
+    return RateLimiter(redis_client(broker_url), Bucket("capillary"), parse_rate(rate), process, 2.0, 4, processes)
+
+
+def test_without_redis_each_process_keeps_to_its_share(broker: LocalBroker) -> None:
+    """Four processes that lose the server each make a quarter of the calls, after a pause."""
+    limiters = [rate_limiter(broker.url, "40/second", f"p{n}") for n in range(4)]
+    limiters[0].prime()
+    for limiter in limiters:
+        limiter.reserve(1)
+    for limiter in limiters:
+        limiter.reserve(1)
+    broker.stop()
+
+    started, moments = time.monotonic(), []
+    while time.monotonic() < started + 3.5 or not moments:
+        for limiter in limiters:
+            moments.extend(limiter.reserve(20).moments)
+        time.sleep(0.05)
+
+    assert min(moments) >= started + 1.9
+    assert worst_window(sorted(moments), 1.0) <= 44
+
+
+def test_a_process_that_was_told_to_wait_leaves_others_their_slots_all_the_same(broker: LocalBroker) -> None:
+    """The server is lost after a short 429: what another process has reserved lies behind that, and is used."""
+    one, other = rate_limiter(broker.url, "40/second", "one"), rate_limiter(broker.url, "40/second", "other")
+    one.prime()
+    one.reserve(1)
+    last = max(other.reserve(80).moments)
+    one.push(0.1)
+    broker.stop()
+
+    moments = []
+    while not moments:
+        moments = list(one.reserve(20).moments)
+        time.sleep(0.05)
+
+    assert moments[0] > last
+
+
+class Away(redis.Redis):
+    """A server that cannot be reached at the moment."""
+
+    def eval(self, *_):
+        """Run no script."""
+        raise redis.ConnectionError
+
+
+def test_a_server_that_is_back_gives_slots_behind_those_that_a_process_has_given_itself(broker: LocalBroker) -> None:
+    """A process could not reach it for a moment: what it took for itself is used yet, and by no other beside it."""
+    one, other = (rate_limiter(broker.url, "40/second", name, 2) for name in ("one", "other"))
+    one.prime()
+    there, one.store = one.store, Away()
+    own = some(one)
+    one.store = there
+    one.reserve(1)
+    found = some(other)
+    one.store = Away()
+
+    assert min(found) > own[-1]
+    assert min(some(one)) > found[-1]
+
+
+def some(limiter: RateLimiter) -> list[float]:
+    """Reserve permits until there are some."""
+    while not (found := list(limiter.reserve(20).moments)):
+        time.sleep(0.05)
+    return found
