@@ -100,7 +100,8 @@ class Estate:
             "CONNECTIONS__CAPILLARY__RATE": self.rate,
             "CONNECTIONS__CAPILLARY__TIMEOUT": f"{TIMEOUT_SECONDS:g}",
         }
-        own["GUARDS__OFF"] = "resurrects"  # its rows are in no order, and opt many people in again
+        # Its rows and events are in no order, and opt many people in again: a person would have to approve that.
+        own["GUARDS__OFF"] = "resurrects,overruling_optins"
         return clean | {f"OPTRELAY_{name}": value for name, value in own.items()}
 
     def idle(self) -> bool:
