@@ -40,15 +40,6 @@ class BucketContext:
     call_seconds: float = _FIRST_GUESS_SECONDS
     throttled_at: deque[float] = field(default_factory=deque)
 
-    def claims_at(self, size: int, away: float) -> int:
-        """Return with how many calls left a delivery claims again, whose last claim was of this size.
-
-        That is half of it, or what is called in the `away` seconds for which the delivery may wait for its ledger, if
-        that is more: going by the calls that are under way, and how long such calls take.
-        """
-        meanwhile = int(away * self.concurrency.calling / max(self.call_seconds, 0.001))
-        return max(size // 2, min(size, meanwhile))
-
 
 def process_cap(rate: Rate) -> AsyncLimiter:
     """Return a limiter that no single process can outrun, whatever the shared rate limiter says.

@@ -75,6 +75,10 @@ class ConcurrentCalls:
         """Whether anything waits or is under way; may be asked from any thread."""
         return bool(self._backlog.waiting or self._running)
 
+    def called_in(self, seconds: float, most: int) -> int:
+        """Return about how many calls begin in so many seconds, going by those under way, but `most` at most."""
+        return min(most, int(seconds * self.context.concurrency.calling / max(self.context.call_seconds, 0.001)))
+
     async def run(self) -> None:
         """Send every series of every batch, side by side; report each task as soon as its series has ended."""
         limit = self.context.concurrency

@@ -198,7 +198,7 @@ class Delivery:
             self._drain()
             if is_open and now >= ends:
                 ends, is_open = now + self._window(), now < started + LONGEST_SECONDS and self._begins_window()
-            if is_open and now >= claim_at and calls.left <= self.context.claims_at(size, away):
+            if is_open and now >= claim_at and (calls.left <= size // 2 or calls.left <= calls.called_in(away, size)):
                 if (more := self._more()) is not None:
                     self.loop.call_soon_threadsafe(calls.add, more)
                     size = len(more.tasks)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,7 +16,9 @@ from consent.connection import Rate
 from tests.support.company import company
 from tests.support.worker import BUCKET, counts, record, wired
 from worker.bootstrap import LoopThread, WorkerContext
+from worker.delivery.breaker import Observations
 from worker.delivery.bucket_context import BucketContext
+from worker.delivery.calls import ConcurrentCalls
 from worker.delivery.concurrency import PREPARING
 from worker.delivery.permits import Backlog, Permit, Permits
 from worker.ratelimit.limiter import FEW, Reservation
@@ -118,39 +120,40 @@ def test_a_harmless_read_does_not_wait_for_calls_that_hold_permits(unbound: tupl
 
 
 @pytest.mark.parametrize(
-    ("away", "calling", "lasts", "left"),
+    ("away", "calling", "lasts", "called"),
     [
-        (0.0, 32, 0.005, 250),
-        (0.02, 32, 0.005, 250),  # 128 calls
+        (0.0, 32, 0.005, 0),
         (0.06, 32, 0.005, 384),
-        (1.0, 32, 0.005, 500),
-        (1.0, 2, 0.2, 250),  # ten calls
-        (1.0, 0, 0.0, 250),
+        (1.0, 32, 0.005, 500),  # of 6,400
+        (1.0, 2, 0.2, 10),
+        (1.0, 0, 0.0, 0),
     ],
 )
-def test_as_much_is_left_as_is_called_meanwhile(
-    parts: WorkerContext, away: float, calling: int, lasts: float, left: int
+def test_what_is_called_meanwhile_goes_by_the_calls_under_way(
+    parts: WorkerContext, away: float, calling: int, lasts: float, called: int
 ) -> None:
-    """Half of a batch, and more if calls are so quick that they would use it up; never more than a whole one."""
-    context = parts.bucket_context(BUCKET)
+    """A delivery claims again when no more is left than this: quick calls would use half of a batch up at once."""
+    context, unused = parts.bucket_context(BUCKET), cast("Any", None)
     context.concurrency.calling, context.call_seconds = calling, lasts
+    permits = Permits(context, lambda: False)
+    calls = ConcurrentCalls(context, permits, Observations(), *[unused] * 5)
 
-    assert context.claims_at(500, away) == left
+    assert calls.called_in(away, 500) == called
 
 
 def test_a_delivery_knows_how_long_it_waits_for_its_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A settlement that took 0.4 seconds is expected again when the next batch is claimed."""
     waits: list[float] = []
-    claims_at = BucketContext.claims_at
+    called_in = ConcurrentCalls.called_in
 
-    def noting(context: BucketContext, size: int, away: float) -> int:
+    def noting(calls: ConcurrentCalls, away: float, most: int) -> int:
         waits.append(away)
-        return claims_at(context, size, away)
+        return called_in(calls, away, most)
 
-    monkeypatch.setattr(BucketContext, "claims_at", noting)
+    monkeypatch.setattr(ConcurrentCalls, "called_in", noting)
     with company(tmp_path) as shop, wired(shop, tmp_path, batch_customers=20) as parts:
-        shop.fault(kind="latency", delay=0.1)
-        import_id = record(parts, *({"user_id": str(n)} for n in range(1_001, 1_201)))
+        shop.fault(kind="latency", delay=0.4)
+        import_id = record(parts, *({"user_id": str(n)} for n in range(1_001, 1_081)))
         settle = parts.ledger.queue.settle
 
         def settling(*given: Any) -> int:
