@@ -53,40 +53,82 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(dead_letters.app)
-app.add_typer(rejected_events.app)
-app.command(epilog=EXIT_CODES)(run)
-app.command("import", epilog=EXIT_CODES)(import_files)
-app.command("map")(map_file)
-app.command()(feeds)
-app.command(epilog=EXIT_CODES)(listen)
-app.command()(held)
-app.command()(reset_fuse)
-app.command()(approve)
-app.command()(withdraw)
-app.command()(undo)
-app.command()(pause)
-app.command()(resume)
-app.command(epilog=EXIT_CODES)(watch)
-app.command(epilog=EXIT_CODES)(up)
-app.command()(history)
-app.command()(changes)
-app.command()(results)
-app.command()(scrub)
-app.command()(backup)
-app.command(epilog=EXIT_CODES)(serve)
-app.command()(ui)
-app.command()(user)
-app.command()(token)
-app.command()(schema)
-app.command()(status)
-app.command()(deadlines)
-app.command(epilog=EXIT_CODES)(metrics)
-app.command(epilog=EXIT_CODES)(notices)
-app.command()(worker)
-app.command()(sweep)
-app.command()(migrate)
-app.command()(sandbox)
+
+
+def doctor(
+    *, worker: options.OnlyWorkerOption = False, live: options.LiveOption = False, as_json: JsonOption = False
+) -> None:
+    """Check settings, ledger, broker and connections. Exit code 1 if something is wrong."""
+    from console.doctor.checkup import doctor as examine
+
+    raise typer.Exit(int(examine(Screen(as_json=as_json), only_worker=worker, live=live)))
+
+
+def demo(
+    *,
+    folder: Annotated[Path, typer.Option("--folder", help="The folder for all that it writes.")] = Path(".demo"),
+    rows: Annotated[int, typer.Option("--rows", help="Rows of the demo's file.")] = 2000,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Show its ledger in a browser at the end, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Show the whole product on this machine in half a minute: sandbox, broker, workers, a file delivered, a proof."""
+    from console.demo.demo import run_demo
+
+    raise typer.Exit(int(run_demo(Screen(), folder, rows, keeps=keep)))
+
+
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as version_of
+
+    Screen().show(f"optrelay {version_of('optrelay')}")
+
+
+FIRST_STEPS = "First steps"
+SEND = "Send files"
+LOOK = "Look"
+DECIDE = "Decide and repair"
+RECEIVE = "Receive changes"
+OPERATE = "Run in production"
+
+app.command(rich_help_panel=FIRST_STEPS)(demo)
+app.command(rich_help_panel=FIRST_STEPS)(sandbox)
+app.command(rich_help_panel=FIRST_STEPS)(doctor)
+app.command(rich_help_panel=FIRST_STEPS)(version)
+app.command(rich_help_panel=SEND, epilog=EXIT_CODES)(run)
+app.command("import", rich_help_panel=SEND, epilog=EXIT_CODES)(import_files)
+app.command("map", rich_help_panel=SEND)(map_file)
+app.command(rich_help_panel=SEND)(feeds)
+app.command(rich_help_panel=LOOK)(status)
+app.command(rich_help_panel=LOOK)(ui)
+app.command(rich_help_panel=LOOK)(results)
+app.command(rich_help_panel=LOOK)(history)
+app.command(rich_help_panel=LOOK)(changes)
+app.command(rich_help_panel=LOOK)(deadlines)
+app.command(rich_help_panel=LOOK)(scrub)
+app.command(rich_help_panel=DECIDE)(held)
+app.command(rich_help_panel=DECIDE)(approve)
+app.command(rich_help_panel=DECIDE)(withdraw)
+app.command(rich_help_panel=DECIDE)(undo)
+app.command(rich_help_panel=DECIDE)(reset_fuse)
+app.command(rich_help_panel=DECIDE)(pause)
+app.command(rich_help_panel=DECIDE)(resume)
+app.add_typer(dead_letters.app, rich_help_panel=DECIDE)
+app.add_typer(rejected_events.app, rich_help_panel=DECIDE)
+app.command(rich_help_panel=RECEIVE, epilog=EXIT_CODES)(up)
+app.command(rich_help_panel=RECEIVE, epilog=EXIT_CODES)(watch)
+app.command(rich_help_panel=RECEIVE, epilog=EXIT_CODES)(listen)
+app.command(rich_help_panel=RECEIVE, epilog=EXIT_CODES)(serve)
+app.command(rich_help_panel=RECEIVE)(token)
+app.command(rich_help_panel=RECEIVE)(schema)
+app.command(rich_help_panel=OPERATE)(worker)
+app.command(rich_help_panel=OPERATE)(sweep)
+app.command(rich_help_panel=OPERATE)(migrate)
+app.command(rich_help_panel=OPERATE)(backup)
+app.command(rich_help_panel=OPERATE, epilog=EXIT_CODES)(metrics)
+app.command(rich_help_panel=OPERATE, epilog=EXIT_CODES)(notices)
+app.command(rich_help_panel=OPERATE)(user)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -149,39 +191,6 @@ def _print_error(arguments: list[str] | None, code: int, message: str) -> None:
     if "--json" in (sys.argv[1:] if arguments is None else arguments) and not Screen.has_printed_json:
         with suppress(OSError):  # where even this cannot be written, the exit code has to do
             Screen(as_json=True).print_json({"error": message, "exit_code": int(code)})
-
-
-@app.command()
-def doctor(
-    *, worker: options.OnlyWorkerOption = False, live: options.LiveOption = False, as_json: JsonOption = False
-) -> None:
-    """Check settings, ledger, broker and connections. Exit code 1 if something is wrong."""
-    from console.doctor.checkup import doctor as examine
-
-    raise typer.Exit(int(examine(Screen(as_json=as_json), only_worker=worker, live=live)))
-
-
-@app.command()
-def demo(
-    *,
-    folder: Annotated[Path, typer.Option("--folder", help="The folder for all that it writes.")] = Path(".demo"),
-    rows: Annotated[int, typer.Option("--rows", help="Rows of the demo's file.")] = 2000,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Show its ledger in a browser at the end, until Ctrl-C.")
-    ] = False,
-) -> None:
-    """Show the whole product on this machine in half a minute: sandbox, broker, workers, a file delivered, a proof."""
-    from console.demo.demo import run_demo
-
-    raise typer.Exit(int(run_demo(Screen(), folder, rows, keeps=keep)))
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    from importlib.metadata import version as version_of
-
-    Screen().show(f"optrelay {version_of('optrelay')}")
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -17,6 +17,14 @@ def commands() -> dict[str, click.Command]:
     return found
 
 
+def headings() -> dict[str, list[str]]:
+    """Return the headings of `optrelay --help` and the commands under each, in its order."""
+    found: dict[str, list[str]] = {}
+    for name, command in getattr(typer.main.get_command(app), "commands", {}).items():
+        found.setdefault(command.rich_help_panel, []).append(name)
+    return found
+
+
 def options(command: click.Command) -> set[str]:
     """Return every spelling of a command's options."""
     return {option for parameter in command.params for option in parameter.opts}

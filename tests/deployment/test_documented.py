@@ -13,7 +13,7 @@ from consent.ledger.queries.imports import ImportReport
 from consent.settings import RENAMED, Settings, load_settings
 from console.exit_codes import ExitCode
 from console.ui.summaries import as_json
-from tests.deployment.command_line import commands, options
+from tests.deployment.command_line import commands, headings, options
 from tests.deployment.compose import ROOT
 from tests.deployment.settings_tables import (
     FUSE_PAGE,
@@ -75,6 +75,22 @@ def test_every_command_is_documented(name: str) -> None:
     *group, last = name.split()
     assert f"`optrelay {' '.join(group)}" in listed if group else f"`optrelay {last}" in listed
     assert f"`{last}`" in listed or f" {last}" in listed
+
+
+def test_commands_stand_under_headings_in_the_help_and_in_the_page_alike() -> None:
+    """`optrelay --help` was one list of 37 commands, in no order that a newcomer could follow."""
+    parts = re.split(r"^### (.+)$", PAGES["cli.md"].partition("## Exit codes")[0], flags=re.MULTILINE)
+    listed = {
+        heading: [name for row in re.findall(r"^\| (`.*?)(?<!\\)\|", table, re.MULTILINE) for name in _named(row)]
+        for heading, table in zip(parts[1::2], parts[2::2], strict=True)
+    }
+    assert list(headings().items()) == list(listed.items())
+    assert all(headings())
+    assert max(map(len, listed.values())) < 10
+
+
+def _named(row: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"`optrelay ([a-z-]+)", row)))
 
 
 def test_no_command_or_option_is_invented() -> None:
