@@ -23,13 +23,15 @@ from consent.outcome import State
 PAGE = 50
 """Rows of one page."""
 
+_IS_HELD = changes.c.state == State.HELD.value
+
 
 @dataclass(frozen=True, slots=True)
 class ImportLine:
     """One import as a list shows it: what its own row tells. Moments are in microseconds.
 
     `checked_at` and `undone_at` are None for what has not happened. `findings` is what the guards said. `is_held` says
-    that a person has to decide about all of it or a part.
+    that a person has to decide about all of it or a part, `is_open` that more may come, and what has come is due.
     """
 
     import_id: str
@@ -45,6 +47,7 @@ class ImportLine:
     undone_at: int | None
     findings: Sequence[Mapping[str, Any]] = ()
     is_held: bool = False
+    is_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +94,25 @@ class PageQueries(LedgerPart):
             began = select(imports.c.started_at).where(imports.c.id == before).scalar_subquery()
             same = and_(imports.c.started_at == began, imports.c.id < before)
             query = query.where(or_(imports.c.started_at < began, same))
-        return [_line(row) for row in self.database.read(lambda tx: tx.execute(query).all())]
+
+        def work(tx: Connection) -> list[ImportLine]:
+            rows = tx.execute(query).all()
+            halves = PARTLY_HELD.where(audit_log.c.import_id.in_([row.id for row in rows]))
+            held = {one for one in tx.execute(halves).scalars() if first_change(tx, str(one), 0, _IS_HELD) is not None}
+            return [_line(row, is_held=row.id in held) for row in rows]
+
+        return self.database.read(work)
 
     def held_lines(self, limit: int = PAGE) -> list[ImportLine]:
         """Return the imports of which something waits for a person, the oldest first."""
         query = select(imports).where((imports.c.state == "held") | imports.c.id.in_(PARTLY_HELD))
         query = query.order_by(imports.c.started_at, imports.c.id)
-        held = changes.c.state == State.HELD.value
 
         def work(tx: Connection) -> list[ImportLine]:
             rows = (
                 row
                 for row in tx.execute(query).all()
-                if row.state == "held" or first_change(tx, row.id, 0, held) is not None
+                if row.state == "held" or first_change(tx, row.id, 0, _IS_HELD) is not None
             )
             return [_line(row, is_held=True) for row in islice(rows, limit)]
 
@@ -179,4 +188,5 @@ def _line(row: Row[Any], *, is_held: bool = False) -> ImportLine:
         undone_at=row.undone_at,
         findings=tuple(json.loads(row.findings or "[]")),
         is_held=is_held or row.state == "held",
+        is_open=bool(row.stream) and row.state == "reading",
     )

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import update
 
-from consent.imports import RejectedRow
+from consent.imports import ImportSource, RejectedRow
 from consent.ledger.ledger import Ledger
 from consent.ledger.review.holds import Decision
 from consent.ledger.review.undo import Undone
 from consent.ledger.schema import imports
 from console.commands.page.app import PLACES
-from tests.support.browser.page import EVERYONE, forms, page, text_of
+from tests.support.browser.page import EVERYONE, Browser, forms, page, text_of
 from tests.support.ledgers import change_of, counts, deliver, guarded, imported, recorded, run_of
 
 
@@ -82,9 +82,24 @@ def test_only_the_opt_outs_are_approved_and_the_rest_is_withdrawn(both: Ledger) 
         browser.submit(shown, "/approve", only="optouts", expect="1", why="opt-outs are right")
         shown = browser.get(f"/imports/{import_id}")
         assert "Held: 2 opt-ins and 0 opt-outs" in text_of(shown)
+        assert listed_states(browser) == ["held", "read whole"], (
+            "the list said published, as if nothing waited for a person"
+        )
         browser.submit(shown, "/withdraw", expect="2", why="an old export")
     assert deliver(both) == [("200", "EMAIL|BULK OPTOUT")]
     assert counts(both, import_id) == {"applied": 1, "withdrawn": 2}
+
+
+def test_what_a_server_takes_in_is_open_in_the_list_as_elsewhere(ledger: Ledger) -> None:
+    """The list said reading, where the import's page and `optrelay status` say open."""
+    ledger.intake.open_import(ImportSource("http", "web", "a run", 0, None, stream=True))
+    with page(ledger) as served, served.browser() as browser:
+        assert listed_states(browser) == ["open"]
+
+
+def listed_states(browser: Browser) -> list[str]:
+    """What the list of imports says of each."""
+    return re.findall(r'class="state [a-z]+">([^<]+)<', browser.get("/imports").text)
 
 
 def test_an_import_is_undone_after_its_effects_were_shown(both: Ledger) -> None:
@@ -113,8 +128,7 @@ def test_the_page_says_what_was_undone_and_what_cannot_be(ledger: Ledger) -> Non
     undone = ledger.review.undo(mistake, Decision("ann", "an old export"))
     assert isinstance(undone, Undone)
     with page(ledger) as served, served.browser() as browser:
-        states = re.findall(r'class="state [a-z]+">([^<]+)<', browser.get("/imports").text)
-        assert sorted(states) == ["held", "published", "published", "undone"]
+        assert sorted(listed_states(browser)) == ["held", "read whole", "read whole", "undone"]
         assert "Undone 20" in text_of(browser.get(f"/imports/{mistake}"))
         assert "There is nothing to undo." in text_of(browser.get(f"/imports/{mistake}/undo"))
         for one, reason in ((undone.undo_id, "it is itself what undid"), (held, "it is held, and nothing of it")):
