@@ -121,8 +121,8 @@ def _mass_optout(file: FileFigures, guards: ImportGuards) -> list[Finding]:
     least = min(one.optouts_from for one in rules)
     if guards.is_rejects or file.optouts <= least or (file.earlier and file.optouts <= factor * usual):
         return []
-    if len(file.earlier) < min(one.earlier_files for one in rules):
-        return _many_optouts(file, min(one.optouts_share for one in rules), usual)
+    if len(file.earlier) < (needed := min(one.earlier_files for one in rules)):
+        return _many_optouts(file, min(one.optouts_share for one in rules), usual, needed)
     found = []
     for name, (count, examples) in file.optouts_by_connection().items():
         own = guards.of(name)
@@ -131,19 +131,33 @@ def _mass_optout(file: FileFigures, guards: ImportGuards) -> list[Finding]:
         known = file.known_slots(name, max(int(count / (own.optouts_share or 1)) + 1, own.known_slots))
         if count <= own.optouts_share * known:
             continue
-        compared = known >= own.known_slots and len(file.earlier) >= own.earlier_files
         message = f"would opt out {_people(count)} in {name}: more than {own.optouts_share:.1%} of all known"
-        holds = compared and Guard.MASS_OPTOUT not in own.switched_off
-        found.append(Finding(Guard.MASS_OPTOUT, holds, message + _beside(usual, file), examples))
+        young = f"; with fewer than {own.known_slots:,} slots known, it is not held for that"
+        why_not = young if known < own.known_slots else _too_few_files(file, own.earlier_files)
+        message += f"{_beside(usual, file)}{why_not}"
+        holds = not why_not and Guard.MASS_OPTOUT not in own.switched_off
+        found.append(Finding(Guard.MASS_OPTOUT, holds, message, examples))
     return found
 
 
-def _many_optouts(file: FileFigures, share: float, usual: float) -> list[Finding]:
+def _many_optouts(file: FileFigures, share: float, usual: float, needed: int) -> list[Finding]:
     """Give notice of a file that nothing would hold yet: no connection or example is asked for, to keep it cheap."""
-    if file.optouts <= share * file.known_slots(None, int(file.optouts / (share or 1)) + 1):
+    known = file.known_slots(None, int(file.optouts / (share or 1)) + 1)
+    if file.optouts <= share * known:
         return []
-    message = f"would opt out {_people(file.optouts)}: more than {share:.1%} of all known{_beside(usual, file)}"
+    # A new ledger knows nothing: a share of it would tell a newcomer nothing either.
+    beside = f": more than {share:.1%} of all known{_beside(usual, file)}" if known else ", and none is known so far"
+    message = f"would opt out {_people(file.optouts)}{beside}{_too_few_files(file, needed)}"
     return [Finding(Guard.MASS_OPTOUT, holds=False, message=message)]
+
+
+def _too_few_files(file: FileFigures, needed: int) -> str:
+    """Say why a file is not held that has too few before it to be compared with; nothing if there are enough."""
+    if not file.earlier:
+        return "; it is the first file of its kind, with no other to compare it with, so it is not held for that"
+    if len(file.earlier) < needed:
+        return f"; with fewer than {needed} files of its kind before it, it is not held for that"
+    return ""
 
 
 def _beside(usual: float, file: FileFigures) -> str:

@@ -20,7 +20,7 @@ from console.ui.text import counted, spoken
 GUARD_IN_WORDS = {
     Guard.RESURRECTS: "opts people in again who are opted out",
     Guard.UNDATED_OPTINS: "opts people in again who are opted out, without a time of their own",
-    Guard.MASS_OPTOUT: "opts out far more people than usual",
+    Guard.MASS_OPTOUT: "opts out very many people",
     Guard.EMPTY: "has no rows",
     Guard.SHRUNKEN: "has far fewer rows than usual",
     Guard.SWOLLEN: "has far more rows than usual",
@@ -50,6 +50,15 @@ def show_findings(screen: Screen, findings: Sequence[Mapping[str, Any]], decided
             screen.show(f"    {meaning}", "dim")
         for example in one["examples"]:
             screen.show(f"    for example {spoken(example)}")
+
+
+def show_ways_back(screen: Screen, report: ImportReport) -> None:
+    """Print what to do about opt-outs that a guard noticed and let through, should they be a mistake."""
+    noticed = [one for one in report.findings if one["guard"] == Guard.MASS_OPTOUT.value and not one["holds"]]
+    if noticed and report.undone_at is None:
+        stop = "`optrelay pause CONNECTION` stops what is pending, " if report.pending else ""
+        undo = f"`optrelay undo {report.import_id} --dry-run` says what can be brought back"
+        screen.show(f"    a mistake? {stop}{undo}", "dim")
 
 
 def decided_in_words(report: ImportReport) -> str:

@@ -12,7 +12,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport
 from consent.ledger.queries.pages import RejectLine
 from consent.times import from_micros
-from console.ui.decisions import decided_in_words, show_findings, show_fuse_ways, show_ways_on
+from console.ui.decisions import decided_in_words, show_findings, show_fuse_ways, show_ways_back, show_ways_on
 from console.ui.screen import Screen
 from console.ui.text import counted, duration_text
 
@@ -80,6 +80,7 @@ def show_import(
         screen.show(f"  {stamped_in_words(report)}", "yellow")
     waits = report.held > report.fused or report.state == "held"
     show_findings(screen, report.findings, "" if waits else decided_in_words(report))
+    show_ways_back(screen, report)
     if waits:
         show_ways_on(screen, report.import_id)
     if report.fused:

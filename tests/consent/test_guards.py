@@ -87,6 +87,32 @@ def test_many_optouts_hold_only_what_can_be_compared() -> None:
     assert held_by(figures(rows=1, optouts=4_000, earlier=usual)) == []  # a fifth of all slots, not more
 
 
+def test_why_many_optouts_are_not_held_is_said() -> None:
+    """A notice gave no reason why it did not hold a file, and spoke of a share of slots where none was known."""
+    usual = earlier(1, 1, 1, 1)
+    many, guards = figures(rows=1, optouts=5_000), ImportGuards("nightly", columns=COLUMNS)
+
+    messages = [
+        next(found.message for found in findings(one, guards) if found.guard is Guard.MASS_OPTOUT)
+        for one in (
+            replace(many, known_slots=lambda *_: 0),
+            replace(many, earlier=usual[:3]),
+            replace(many, earlier=usual, known_slots=lambda _, enough: min(9_999, enough)),
+            replace(many, earlier=usual),
+        )
+    ]
+
+    assert [("20.0%" in one, "held for that" in one) for one in messages] == [
+        (False, True),
+        (True, True),
+        (True, True),
+        (True, False),
+    ]
+    assert "first file of its kind" in messages[0]
+    assert "fewer than 4 files of its kind" in messages[1]
+    assert "fewer than 10,000 slots" in messages[2]
+
+
 @pytest.mark.parametrize(
     ("file", "rules", "held", "noticed"),
     [

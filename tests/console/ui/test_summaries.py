@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -55,4 +56,15 @@ def test_what_a_guard_means_is_said_without_its_name_again(cli: Cli, tmp_path: P
     many = [f"{1001000 + n},EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z" for n in range(1100)]
     lines = cli("import", write(tmp_path, "all.csv", *many)).out.splitlines()
     [at] = [number for number, line in enumerate(lines) if "notice: mass_optout: would opt out" in line]
-    assert lines[at + 1] == "    opts out far more people than usual"
+    assert lines[at + 1] == "    opts out very many people"
+
+
+def test_a_newcomer_is_told_what_a_guard_saw_in_a_first_file_and_what_to_do(cli: Cli, tmp_path: Path) -> None:
+    """It said "more than 20.0% of all known" of an empty ledger, and "than usual" where nothing is usual yet."""
+    many = [f"{1001000 + n},EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z" for n in range(1100)]
+    name = write(tmp_path, "all.csv", *many)
+    assert "known so far" in cli("run", "--dry-run", name).out
+    shown = " ".join(cli("import", name).out.split())
+    assert "would opt out 1,100 slots, and none is known so far; it is the first file of its kind, with no " in shown
+    assert "so it is not held for that" in shown
+    assert re.search(r"a mistake\? `optrelay pause CONNECTION` stops .* `optrelay undo 20\S+ --dry-run` says", shown)
