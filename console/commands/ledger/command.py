@@ -33,8 +33,8 @@ def status(
     Something stands still if a connection is stopped, if changes have been due for over ten minutes and no worker or
     sweep runs, if an opt-out has been pending for over a day, or if the ledger takes no writes.
 
-    **Exit codes** of `status IMPORT`: 0 sealed, or still on its way · 1 some rows were rejected or are dead ·
-    4 unfinished, because a connection that it needs is stopped. Of `status --check`: 0, or 4 if something stands still.
+    **Exit codes** of `status IMPORT`: 0 sealed, or on its way · 1 rows of it were rejected or are dead, whichever run
+    that was (the same file again ends with 0) · 3 held · 4 a stopped connection. Of `status --check`: 0, or 4.
     """
     from consent.settings import load_settings
     from console.commands.ledger.status import show_all, show_one

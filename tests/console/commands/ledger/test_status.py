@@ -9,6 +9,7 @@ import pytest
 from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker, BucketHealth, Trip
+from tests.deployment.compose import ROOT
 from tests.support.command_line import Cli, bury_all, settle_all, write
 
 
@@ -53,6 +54,20 @@ def test_a_dead_letter_makes_it_1(cli: Cli, url: str, tmp_path: Path) -> None:
     bury_all(url)
     answer = cli("status", "latest")
     assert (answer.code, "dead: 1 × 1012: Capillary cannot find this customer; see" in answer.out) == (1, True)
+
+
+def test_status_tells_about_the_import_and_a_run_about_itself_as_the_help_says(
+    cli: Cli, url: str, consents: str
+) -> None:
+    """A person wondered why the same file ended with 0 and its status with 1."""
+    cli("import", consents)
+    settle_all(url)
+    assert (cli("import", consents).code, cli("status", "latest").code) == (0, 1)
+    shown = " ".join(cli("status", "--help").out.replace("│", "").split())
+    assert "1 rows of it were rejected or are dead, whichever run that was" in shown
+    assert "3 held" in shown
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert "`status IMPORT` tells about the import, whichever run it was" in page
 
 
 @pytest.mark.parametrize(
