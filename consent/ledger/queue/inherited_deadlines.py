@@ -11,7 +11,7 @@ from collections import defaultdict
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, Table, and_, or_, select
+from sqlalchemy import Connection, Select, Table, and_, case, func, select
 
 from consent.change import Action, Lane
 from consent.deadlines.rules import HISTORIC
@@ -55,10 +55,12 @@ def inherit_deadlines(tx: Connection, merging: Table) -> None:
 
 @cache
 def _concerned(merging: Table) -> Select[tuple[int, int]]:
+    """Find the slots with two opt-outs or more, that of the register among them: none inherits from an opt-in."""
     over = changes.alias("over")
     unmet = and_(over.c.id == merging.c.over, over.c.action == Action.OPTOUT.value, over.c.state.in_(_UNMET))
-    several = or_(merging.c.place > 1, over.c.id.is_not(None))
-    return select(merging.c.best, merging.c.over).outerjoin(over, unmet).where(several).distinct()
+    optouts = func.count().filter(merging.c.action == Action.OPTOUT.value) + case((func.max(over.c.id) > 0, 1), else_=0)
+    slot = (merging.c.best, merging.c.over)
+    return select(*slot).outerjoin(over, unmet).group_by(*slot).having(optouts > 1)
 
 
 @cache
