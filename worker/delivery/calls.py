@@ -19,7 +19,7 @@ from worker.delivery.breaker import Observations
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.fuse_check import FuseCheck
 from worker.delivery.permits import Backlog, NoPermit, Permit, Permits
-from worker.delivery.results import INTERRUPTED, Call, Retries, TaskResult, note_call
+from worker.delivery.results import INTERRUPTED, Call, Retries, TaskResult, note_call, put_off
 from worker.delivery.throttling import Throttling
 from worker.delivery.traces import DeliveryTrace
 from worker.http.failures import Failure, NoReply, unanswered
@@ -190,15 +190,20 @@ class ConcurrentCalls:
             self.trace.note_call(call)
         made = note_call(call, found)
         asked = isinstance(reply, Reply) and reply.retry_after is not None
-        if isinstance(answer.health, Throttled) and not await asyncio.to_thread(
-            self.throttling.slow_down, call, made[0], asked=asked
-        ):
+        if isinstance(answer.health, Throttled) and not await self._slow_down(call, made[0], found, asked=asked):
             return answer  # it was this customer's own
         if isinstance(answer.health, Healthy):
             self.observations.note(answer.health, served=call.served, at=at)
         else:
             self.observations.note(answer.health, call.targets)
         return answer
+
+    async def _slow_down(self, call: Call, made: Attempt, found: dict[int, TaskResult], *, asked: bool) -> bool:
+        """Slow all processes after a 429; return False, and slow none, if it was this customer's own."""
+        seconds = await asyncio.to_thread(self.throttling.slow_down, call, made, asked=asked)
+        if seconds is not None:
+            put_off(call, found, seconds)
+        return seconds is not None
 
     async def _look_for_a_witness(self, one: TaskResult, deadline: float) -> None:
         """Where only this customer is left, read something harmless, to see whether the provider works."""

@@ -138,6 +138,13 @@ def note_call(call: Call, found: dict[int, TaskResult]) -> list[Attempt]:
     return made
 
 
+def put_off(call: Call, found: Mapping[int, TaskResult], seconds: float) -> None:
+    """Let what a call drew that was throttled wait for as long as its bucket does: no customer waits longer."""
+    for target, ids in _by_target(call.request).items():
+        outcomes = found[target].outcomes
+        outcomes.update((i, replace(one, after=seconds)) for i in ids if isinstance(one := outcomes.get(i), Retry))
+
+
 def _by_target(request: Request) -> dict[int, list[int]]:
     if len(request.tasks) == 1:
         return {request.tasks[0].target_id: [change.id for change in request.changes]}

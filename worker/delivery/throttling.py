@@ -40,13 +40,14 @@ class Throttling:
     context: BucketContext
     observations: Observations
     before: BucketHealth
-    _paused: bool = False
+    _seconds: float | None = None
 
-    def slow_down(self, call: Call, made: Attempt, *, asked: bool) -> bool:
+    def slow_down(self, call: Call, made: Attempt, *, asked: bool) -> float | None:
         """Slow every process at once: the rate limiter those that reserve, the ledger those that come later.
 
-        Return False, and slow no process, if only this customer draws that answer while others are served. Where the
-        provider did not say for how long (`asked`), the first waits are short: then another customer is tried.
+        Return for how many seconds; None, and slow no process, if only this customer draws that answer while others are
+        served. Where the provider did not say for how long (`asked`), the first waits are short: then another customer
+        is tried.
         """
         seen, tasks = call.answer.health, call.request.tasks
         seconds = (seen.after if isinstance(seen, Throttled) else None) or USUAL_SECONDS
@@ -55,18 +56,18 @@ class Throttling:
             if len(tasks) == 1 and tasks[0].tries:
                 found = (tasks[0], made, seen)
                 if evidence.is_its_own(self.ledger, self.before, self.observations, *found):
-                    return False
-            if self._paused and not asked:
-                return True  # it was said to several calls at once
+                    return None
+            if self._seconds is not None and not asked:
+                return self._seconds  # it was said to several calls at once
             if not asked:
                 seconds = _growing(self.context.throttled_at, seconds, self.before.trips)
-            self._paused = True
+            self._seconds = seconds
             self.context.rate_limiter.push(seconds)
             throttle(self.ledger, self.context.bucket, seconds)
         except LedgerUnavailable as error:
             self.context.rate_limiter.push(seconds)
             _log.warning("throttle.not_noted", bucket=str(self.context.bucket), reason=str(error))
-        return True
+        return seconds
 
 
 def throttle(ledger: Ledger, bucket: Bucket, seconds: float) -> None:

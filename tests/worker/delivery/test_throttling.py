@@ -37,6 +37,18 @@ def test_when_told_to_wait_every_process_waits(parts: WorkerContext, shop: Compa
     assert counts(parts, import_id) == {"applied": 59}
 
 
+def test_who_draws_a_429_that_names_no_time_waits_no_longer_than_the_bucket(
+    parts: WorkerContext, shop: Company
+) -> None:
+    """The bucket was called again after two seconds, but the customers who had drawn the 429 waited for a minute."""
+    shop.fault(kind="throttle", next=1)
+    import_id = record(parts, *({"user_id": str(n)} for n in range(1, 30)))
+
+    deliveries(parts, settled(parts, import_id))
+
+    assert counts(parts, import_id) == {"applied": 29}
+
+
 def test_being_told_to_wait_is_not_forgotten_over_a_lesser_trouble() -> None:
     """A provider that throttles and cuts lines at once is throttling."""
     watch = Observations()
