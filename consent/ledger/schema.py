@@ -41,7 +41,7 @@ class Key(LargeBinary):
 
 ROOM = {"fillfactor": 50}  # percent: room in each page for a row's next version, which then touches no index
 
-REVISION = "0026"
+REVISION = "0027"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()

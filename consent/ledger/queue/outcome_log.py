@@ -40,7 +40,7 @@ from consent.ledger.dialects.locks import lock_outcome_log
 from consent.ledger.dialects.statements import NEW, Row, among, bulk, portions
 from consent.ledger.queue.tasks import Settlement
 from consent.ledger.schema import NUMBER, changes, metadata
-from consent.ledger.telemetry.tallies import SECONDS, counted_to
+from consent.ledger.telemetry.tallies import HONOUR_BOUNDS, SECONDS, counted_to
 from consent.outcome import State
 
 outcome_log = Table(
@@ -54,11 +54,13 @@ outcome_log = Table(
     Column("reason", Text),
     Column("change_ids", Text, nullable=False),
     Column("discarded", SmallInteger),
+    Column("tally", Text),
 )
 """Changes that came into a state together: pending again (replayed, or to be sent once more), or an outcome.
 
-`discarded` is 1 where dead letters were put away. `position` is empty until someone reads. The row with the last one is
-never removed: positions are not used again.
+`discarded` is 1 where dead letters were put away. `tally` is what is to be counted of changes that a worker settled, as
+`counters.py` would sum it up: so no change is read again for it. `position` is empty until someone reads. The row with
+the last one is never removed: positions are not used again.
 """
 _is_new = outcome_log.c.position.is_(None)
 Index("ix_outcome_log_position", outcome_log.c.position, unique=True)
@@ -102,6 +104,7 @@ MOST_IDS = 1_000
 _STAMPED_AT_ONCE = 20_000
 _PURGED_AT_ONCE = 1_000
 _COLUMNS = ("at", "state", "code", "reason", "change_ids", "discarded")
+_SETTLED_COLUMNS = ("at", "state", "change_ids", "tally")
 _BOUNDS = tuple(round(1_000 * one) for one in SECONDS)
 _THROTTLED = 429
 _MINUTE = 60_000_000
@@ -134,7 +137,11 @@ def note_settled(tx: Connection, state: State, connection: str, closed: Sequence
 
     Of each change it takes its number, when it is due (None: it has no deadline), by which rule, effective, recorded.
     """
-    note_state(tx, state, [number for number, *_ in closed], now)
+    rows = [
+        (now, state.value, orjson.dumps([number for number, *_ in some]).decode(), _tally(state, connection, some, now))
+        for some in portions(closed, MOST_IDS)
+    ]
+    bulk(tx).insert(outcome_log, _SETTLED_COLUMNS, rows)
     lengths: defaultdict[tuple[str, str, int], int] = defaultdict(int)
     for _, due_at, rule, effective_at, recorded_at in closed:
         if due_at is None or rule is None:
@@ -143,12 +150,28 @@ def note_settled(tx: Connection, state: State, connection: str, closed: Sequence
         start = recorded_at if rule == HISTORIC or recorded_at < effective_at else effective_at
         length = ((now - start) // _MINUTE).bit_length() if start < now else 0
         lengths[rule, outcome, min(_LONGEST, length)] += 1
-    rows = [
+    days = [
         {"day": now // DAY, "whose": connection, "rule": rule, "outcome": outcome, "length": length, "more": more}
         for (rule, outcome, length), more in sorted(lengths.items())
     ]
-    for row in rows:  # one or two: executemany takes longer to begin
-        tx.execute(_in_time_or_late(bulk(tx).entry), row)
+    for day in days:  # one or two: executemany takes longer to begin
+        tx.execute(_in_time_or_late(bulk(tx).entry), day)
+
+
+def _tally(state: State, connection: str, closed: Sequence[Row], now: int) -> str:
+    """Sum up changes of a connection that were settled now: see `counters.py`; only what was applied was honoured."""
+    found: defaultdict[tuple[str | None, int], list[int]] = defaultdict(lambda: [0, 0])
+    for _, _, rule, effective_at, recorded_at in closed:
+        lasted = bound = 0
+        if (honoured := state is State.APPLIED and rule not in {None, HISTORIC}) and (
+            now > (since := min(effective_at, recorded_at))
+        ):
+            lasted = (now - since) // 1_000
+            bound = bisect_left(HONOUR_BOUNDS, lasted)
+        sums = found[rule if honoured else None, bound]
+        sums[0] += lasted
+        sums[1] += 1
+    return orjson.dumps([(connection, *which, *sums) for which, sums in found.items()]).decode()
 
 
 @cache

@@ -37,6 +37,8 @@ from consent.ledger.schema import changes, targets
 from consent.ledger.telemetry.recent import RecentQuarters
 from consent.ledger.telemetry.tallies import (
     COUNTED_TO,
+    HONOUR_BOUNDS,
+    HONOUR_SECONDS,
     READ_TO,
     SECONDS,
     SEEN_TO,
@@ -53,10 +55,6 @@ MOST_BUCKETS = 200
 
 OTHER = "other"
 
-HONOUR_SECONDS = (60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 172_800.0, 432_000.0, 864_000.0)
-"""Upper bounds of the durations by which honoured opt-outs are counted: a minute to ten days."""
-
-_HONOUR_BOUNDS = tuple(round(1_000 * one) for one in HONOUR_SECONDS)
 _ROWS_AT_ONCE = 50
 _BACKLOG, _SAMPLE_MICROS, _SAMPLES = "backlog", 600_000_000, 6
 _LOOK_SECONDS = 2.0
@@ -124,16 +122,16 @@ def _count_outcomes(tx: Connection) -> bool:
     """Count the next outcomes; return whether there may be more."""
     lock_tallies(tx)
     start = counted_to(tx)
-    facts = (outcome_log.c[name] for name in ("position", "state", "discarded", "change_ids", "at"))
+    facts = (outcome_log.c[name] for name in ("position", "state", "discarded", "change_ids", "at", "tally"))
     following = select(*facts).where(outcome_log.c.position > start).order_by(outcome_log.c.position)
     rows = plain_rows(tx.execute(following.limit(_ROWS_AT_ONCE)))
     if not rows:
         return False
-    came = [(_outcome(state, discarded), orjson.loads(ids), at) for _, state, discarded, ids, at in rows]
+    came = [(_outcome(state, discarded), orjson.loads(ids), *rest) for _, state, discarded, ids, *rest in rows]
     counted: Counter[Tally] = Counter({(COUNTED_TO, ()): rows[-1][0] - start})
-    for outcome, ids, at in came:
+    for outcome, ids, at, tally in came:
         counted[SETTLED_THEN, (str(at // QUARTER), outcome)] += len(ids)
-        found = plain_rows(tx.execute(_SUMS, {"numbers": ids, "at": at}))
+        found = orjson.loads(tally) if tally else plain_rows(tx.execute(_SUMS, {"numbers": ids, "at": at}))
         for connection, *_, count in found:
             counted["changes", (connection, outcome)] += count
         if unknown := len(ids) - sum(count for *_, count in found):
@@ -153,6 +151,8 @@ def _outcome(state: str, discarded: int | None) -> str:
 def _sums() -> Select[Any]:
     """Sum up changes that were settled `at` a moment: by connection, and by their opt-outs' rules and durations.
 
+    For those of which no worker noted it when it settled them (`outcome_log.tally`).
+
     A duration counts from when the person said it, in milliseconds, and by the number of its bound. The rule is NULL
     where there is no deadline, or a historic one.
     """
@@ -162,8 +162,8 @@ def _sums() -> Select[Any]:
         (at > since, (at - since) // literal_column("1000", BigInteger)), else_=literal_column("0", BigInteger)
     )
     bound = case(
-        *((lasted <= most, literal_column(str(number), Integer)) for number, most in enumerate(_HONOUR_BOUNDS)),
-        else_=literal_column(str(len(_HONOUR_BOUNDS)), Integer),
+        *((lasted <= most, literal_column(str(number), Integer)) for number, most in enumerate(HONOUR_BOUNDS)),
+        else_=literal_column(str(len(HONOUR_BOUNDS)), Integer),
     )
     rule = case(((changes.c.action == Action.OPTOUT.value) & (changes.c.rule != HISTORIC), changes.c.rule))
     each = (

@@ -27,6 +27,12 @@ tallies = Table(
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the durations by which calls are counted; longer ones are counted behind the last."""
 
+HONOUR_SECONDS = (60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 172_800.0, 432_000.0, 864_000.0)
+"""Upper bounds of the durations by which honoured opt-outs are counted: a minute to ten days."""
+
+HONOUR_BOUNDS = tuple(round(1_000 * one) for one in HONOUR_SECONDS)
+"""The same in milliseconds."""
+
 COUNTED_TO = "counted_to"
 SEEN_TO = "event_optouts_seen_to"
 READ_TO = "source_read_to"

@@ -20,8 +20,8 @@ from consent.change import Bucket, Lane
 from consent.errors import ConfigurationError, LedgerError
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker
-from consent.ledger.telemetry.counters import HONOUR_SECONDS, MOST_BUCKETS, OTHER
-from consent.ledger.telemetry.tallies import SECONDS
+from consent.ledger.telemetry.counters import MOST_BUCKETS, OTHER
+from consent.ledger.telemetry.tallies import HONOUR_SECONDS, SECONDS
 from consent.settings import Settings
 from console.ui.limits import limit_of
 from worker.notices import forecasts

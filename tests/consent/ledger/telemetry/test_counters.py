@@ -7,13 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
 
+import orjson
 import pytest
+from sqlalchemy import Connection, select
 
 from consent.change import Bucket
 from consent.ledger.dead_letters import DeadLetterFilter
+from consent.ledger.dialects.statements import plain_rows
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue.outcome_log import outcome_log
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.ledger.telemetry import counters
+from consent.ledger.telemetry.tallies import HONOUR_SECONDS
 from consent.outcome import Applied, PermanentFailure, Unchanged
 from tests.support.clock import Clock
 from tests.support.examples import examples
@@ -169,8 +174,36 @@ def test_honoured_opt_outs_are_counted_by_how_long_they_took(ledger: Ledger) -> 
 
     ((labels, count),) = found["honour_seconds"].items()
     assert (labels[0], count) == ("capillary", 1)
-    assert labels[2] in {*map(str, counters.HONOUR_SECONDS), "+Inf"}
+    assert labels[2] in {*map(str, HONOUR_SECONDS), "+Inf"}
     assert found["honour_milliseconds"].keys() == {labels[:2]}
+
+
+def test_what_a_worker_notes_is_what_would_be_summed_up(ledger_url: str, clock: Clock) -> None:
+    """So no settled change is read again at the end of a run; and the numbers are those of the changes themselves."""
+    ledger, now = Ledger(ledger_url, clock=clock), clock()
+    ago = (0, -30, 59, 60, 61, 3_600, 100 * 86_400, 900 * 86_400)  # a future one, bounds, and one that is historic
+    optouts = [replace(change_of(str(who)), effective_at=now - seconds * 1_000_000) for who, seconds in enumerate(ago)]
+    imported(ledger, *optouts, change_of("in", "OPTIN"))
+    deliver(ledger)
+    imported(ledger, change_of("unchanged"))
+    deliver(ledger, Unchanged())
+
+    def work(tx: Connection) -> int:
+        seen = 0
+        rows = tx.execute(select(outcome_log.c.at, outcome_log.c.change_ids, outcome_log.c.state, outcome_log.c.tally))
+        for at, ids, state, tally in rows.all():
+            summed = plain_rows(tx.execute(counters._SUMS, {"numbers": orjson.loads(ids), "at": at}))
+            if state != "applied":
+                summed = [("capillary", None, 0, 0, sum(count for *_, count in summed))]
+            others = [count for _, rule, *_, count in summed if rule is None]
+            noted = {tuple(one[:3]): tuple(one[3:]) for one in orjson.loads(tally)}
+            assert noted.pop(("capillary", None, 0), (0, 0))[1] == sum(others)
+            assert noted == {tuple(one[:3]): tuple(one[3:]) for one in summed if one[1] is not None}
+            seen += len(noted)
+        return seen
+
+    assert ledger.database.read(work) == 3
+    ledger.close()
 
 
 def test_how_many_waited_an_hour_ago_is_known_after_an_hour(ledger_url: str) -> None:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from consent.change import Bucket
 from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
-from consent.ledger.telemetry.counters import HONOUR_SECONDS
+from consent.ledger.telemetry.tallies import HONOUR_SECONDS
 from consent.settings import Settings
 from console.commands.telemetry.collector import LedgerCollector, bounded
 from console.commands.telemetry.exposition import collector_of, exposition, write
