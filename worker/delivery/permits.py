@@ -22,6 +22,9 @@ TURN = 4.0
 
 _SHORTEST_TURN = 16
 
+_MANY_MORE = 4
+"""How many times those that may be used late are worth a wait for Redis, in which no call begins."""
+
 
 class NoPermit(Exception):
     """Raised where something more was to be sent and no permit comes in time."""
@@ -61,15 +64,15 @@ class Permits:
         """Return how many permits to reserve for so many calls: no more than can be used before they are lost.
 
         Where this process is slower than the limit, permits pass while all its calls are under way, and those it holds
-        are missing elsewhere: then it takes only as many as it can use within the tolerance, or may use late, and more
-        soon after.
+        are missing elsewhere: then it takes only as many as it may use late, and more before they are gone, or as many
+        as it can use within the tolerance, where those are many more.
         """
         limiter, limit = self.context.rate_limiter, self.context.concurrency.limit
         behind = self.context.call_seconds / limit - limiter.interval
         if behind <= 0:
             return min(calls, self.batch_size(calls), self.turn or calls)
         in_time = int(limit) + int(limiter.tolerance / behind)
-        return min(calls, max(in_time, limiter.spare_calls))
+        return min(calls, in_time if in_time > _MANY_MORE * limiter.spare_calls else limiter.spare_calls)
 
     @property
     def turn(self) -> int:

@@ -35,9 +35,16 @@ def unbound(tmp_path: Path) -> Iterator[tuple[BucketContext, LoopThread]]:
         yield connection, parts.loop
 
 
-def test_slots_are_asked_for_before_they_run_out(unbound: tuple[BucketContext, LoopThread]) -> None:
-    """Where permits may be used late, more are reserved while some are left, and no more than windows have room."""
+@pytest.mark.parametrize(("under_way", "lasts"), [(8, 0.05), (32, 0.0075)])
+def test_slots_are_asked_for_before_they_run_out(
+    unbound: tuple[BucketContext, LoopThread], under_way: int, lasts: float
+) -> None:
+    """Where permits may be used late, more are reserved while some are left, and no more than windows have room.
+
+    Also where some more than those could be used in time: all calls would wait for Redis, again and again.
+    """
     connection, loop = unbound
+    connection.concurrency.limit, connection.call_seconds = float(under_way), lasts
     permits, spare = Permits(connection, lambda: False), connection.rate_limiter.spare_calls
     held = []
 
