@@ -56,7 +56,7 @@ def show_ways_back(screen: Screen, report: ImportReport) -> None:
     """Print what to do about opt-outs that a guard noticed and let through, should they be a mistake."""
     noticed = [one for one in report.findings if one["guard"] == Guard.MASS_OPTOUT.value and not one["holds"]]
     if noticed and report.undone_at is None:
-        stop = "`optrelay pause CONNECTION` stops what is pending, " if report.pending else ""
+        stop = "`optrelay pause CONNECTION --why …` stops what is pending, " if report.pending else ""
         undo = f"`optrelay undo {report.import_id} --dry-run` says what can be brought back"
         screen.show(f"    a mistake? {stop}{undo}", "dim")
 
@@ -169,8 +169,9 @@ def show_undo(screen: Screen, import_id: str, undo_id: str | None, plan: UndoPla
     if plan.no_value:
         have = "has" if plan.no_value == 1 else "have"
         screen.show(f"  {counted(plan.no_value, 'slot')} {have} no earlier value to go back to", "yellow")
-    for one in plan.listed:
-        screen.show(f"    {spoken(one)}")
+    more = plan.repeated + plan.opted_out + plan.no_value - len(plan.listed)
+    for line in (*map(spoken, plan.listed), *([f"and {more:,} more"] if more else [])):
+        screen.show(f"    {line}")
 
 
 BACK_TO = {

@@ -136,7 +136,8 @@ def _code_and_message(error: ErrorDetails, row: type[ConsentRow]) -> tuple[str, 
     column = _column(error) or ""
     field = row.model_fields.get(column)
     remedy = row.remedies.get(column) or _limits(context, is_text=field is None or _is_text(field.annotation))
-    return code, f"{_MESSAGES[code]}: {remedy}" if remedy else _MESSAGES[code]
+    what, _, general = _MESSAGES[code].partition(": ")
+    return code, ": ".join(filter(None, (what, remedy or general)))
 
 
 def _is_text(annotation: Any) -> bool:

@@ -32,7 +32,7 @@ def test_opt_ins_are_paused_then_all_and_then_all_is_delivered(tmp_path: Path) -
         code, _, stderr = shop.run("run")
         assert code == 4
         assert "opt-ins are paused by" in stderr
-        assert "(welcome mails): `optrelay resume capillary`" in stderr.replace("\n", " ")
+        assert "(welcome mails): `optrelay resume capillary --why …`" in stderr.replace("\n", " ")
         assert set(shop.held().items()) == set(fold(rows("OPTOUT", range(20))).items())
         assert (bucket(shop)["pending"], bucket(shop)["limited_by"]) == (20, "pause")
 

@@ -72,7 +72,9 @@ class Pause:
         """Say it, with the command that ends it."""
         what = "opt-ins are paused" if self.only_optins else "paused"
         resume = f"optrelay resume {self.connection}" + ("" if self.bucket is None else f" --bucket '{self.bucket}'")
-        return f"{what} by {self.who} since {from_micros(self.since):%Y-%m-%d %H:%M} UTC ({self.why}): `{resume}`"
+        return (
+            f"{what} by {self.who} since {from_micros(self.since):%Y-%m-%d %H:%M} UTC ({self.why}): `{resume} --why …`"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return it as programs read it; `only` is null where opt-outs are paused as well."""

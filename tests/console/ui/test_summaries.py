@@ -67,4 +67,17 @@ def test_a_newcomer_is_told_what_a_guard_saw_in_a_first_file_and_what_to_do(cli:
     shown = " ".join(cli("import", name).out.split())
     assert "would opt out 1,100 slots, and none is known so far; it is the first file of its kind, with no " in shown
     assert "so it is not held for that" in shown
-    assert re.search(r"a mistake\? `optrelay pause CONNECTION` stops .* `optrelay undo 20\S+ --dry-run` says", shown)
+    assert re.search(
+        r"a mistake\? `optrelay pause CONNECTION --why …` stops .* `optrelay undo 20\S+ --dry-run` says", shown
+    )
+
+
+def test_what_undoing_leaves_and_does_not_list_is_counted(cli: Cli, tmp_path: Path) -> None:
+    """A hundred slots stood there as if they were all that stay as they are."""
+    many = [f"{1001000 + n},EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z" for n in range(120)]
+    cli("import", write(tmp_path, "all.csv", *many))
+
+    lines = cli("undo", "latest", "--dry-run").out.splitlines()
+
+    assert "  120 slots stay opted out: before the import nothing was said, or the same" in lines
+    assert (sum(" was opted out (" in line for line in lines), lines[-1]) == (100, "    and 20 more")

@@ -13,6 +13,7 @@ from consent.row import ConsentRow, Identifier, RowChanges, SlotChange
 from consent.times import to_micros
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import RawRecord, parse_context, parse_record
+from worker.providers.capillary.row import CapillaryRow
 
 NOW = to_micros(datetime(2026, 11, 20, 8, 30, tzinfo=UTC))
 SECRET = "kim-4711@example.com"
@@ -80,6 +81,16 @@ def test_each_error_has_a_code_a_column_and_a_remedy(
 
     assert (found.code, found.column) == (code, column)
     assert message in found.message
+
+
+def test_an_empty_cell_has_one_remedy() -> None:
+    """Two stood behind each other: "fill it: write one of"."""
+    context = parse_context({"crm": CapillaryRow}, {}, None, NOW, UTC)
+
+    found = parse_record(RawRecord({"action": "OPTOUT", "user_id": "7", "channel": "EMAIL"}, 2), context)
+
+    remedy = "write TRANS for transactional or BULK for promotional messages"
+    assert found == RowError("missing_field", f"this is needed and is empty: {remedy}", "priority")
 
 
 def test_a_column_is_named_as_its_file_names_it() -> None:
