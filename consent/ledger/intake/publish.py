@@ -40,6 +40,8 @@ from consent.reassert import ReassertRules
 
 BLOCK = 200_000
 CHUNK = 10_000
+FIRST_DUE = 2_000
+"""Changes in the first chunk that becomes due: enough work for all workers, who need not wait for more."""
 
 _NEXT = {"read": "merged", "merged": "released"}
 
@@ -185,7 +187,8 @@ class _Block:
 
     @property
     def chunks(self) -> list[Sequence[int]]:
-        return list(portions(self.numbers, CHUNK)) or [()]
+        first = min(CHUNK, FIRST_DUE) if self.state == "merged" and not self.merged_to else CHUNK
+        return [self.numbers[:first], *portions(self.numbers[first:], CHUNK)]
 
 
 def _next_block(tx: Connection, import_id: str) -> _Block | None:

@@ -175,3 +175,16 @@ def test_others_see_each_step(ledger: Ledger) -> None:
 
     assert len(seen) > 9
     assert all(before != after for before, after in pairwise(seen))
+
+
+def test_the_first_customers_become_due_before_most_are(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers begin with a small chunk: they need not wait until the task of every customer of a large one is made."""
+    monkeypatch.setattr(publish, "BLOCK", 100)
+    monkeypatch.setattr(publish, "CHUNK", 8)
+    monkeypatch.setattr(publish, "FIRST_DUE", 2)
+    steps: list[int] = []
+    file = read_in(ledger, [change_of(f"{number}") for number in range(20)])
+
+    ledger.intake.publish(file, steps.append)
+
+    assert steps == [8, 8, 4, 0, 2, 8, 8, 2, 0]
