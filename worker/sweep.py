@@ -59,7 +59,7 @@ def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> 
     worker_context.ledger.fuses.work_off()
     sent = wake_all(worker_context)
     _look_each_minute(worker_context)
-    _forget_what_is_old(worker_context)
+    worker_context.ledger.deadlines.compact()
     unreleased = worker_context.ledger.intake.unpublished()
     for import_id in unreleased if abandoned is None else abandoned.among(unreleased):
         awake = _Rounds(worker_context)
@@ -80,12 +80,13 @@ def _report(worker_context: WorkerContext) -> None:
 
 
 def _look_each_minute(worker_context: WorkerContext) -> None:
-    """Add up what has happened since, for as long as a sweep may last, and look for what people have to know."""
+    """Add up what has happened since, for as long as a sweep may last; look for what people must know; forget."""
     if (now := time.monotonic()) >= worker_context.look_at:
         worker_context.ledger.counters.add_up(worker_context.settings.sweep_seconds)
         worker_context.ledger.fuses.close_those_over()
         look(worker_context.settings, worker_context.ledger)
         worker_context.notice_sender.wake()
+        _forget_what_is_old(worker_context)
         worker_context.look_at = now + _LOOK_SECONDS
 
 
@@ -96,7 +97,6 @@ def _forget_what_is_old(worker_context: WorkerContext) -> None:
     ledger.rejected_events.purge(int(ledger.now() - settings.keep_rejected_events * _DAY))
     ledger.outcome_log.purge(int(ledger.now() - settings.keep_outcomes * _DAY))
     ledger.notices.purge(int(ledger.now() - settings.keep_notices * _DAY))
-    ledger.deadlines.compact()
     ledger.fuses.forget(int(ledger.now() - _FUSE_DAYS * _DAY))
 
 

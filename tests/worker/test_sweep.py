@@ -82,6 +82,20 @@ def test_old_outcomes_are_removed_and_the_sweep_reports(parts: WorkerContext) ->
     assert has_sweep(parts.redis)
 
 
+def test_what_is_old_is_looked_for_each_minute(parts: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep comes each second, and what is kept for days need not be looked at so often."""
+    looked: list[int] = []
+    monkeypatch.setattr(parts.ledger.rejected_events, "purge", looked.append)
+    sweep(parts)
+    sweep(parts)
+    assert len(looked) == 1
+
+    parts.look_at = 0.0
+    sweep(parts)
+
+    assert len(looked) == 2
+
+
 def _record(worker_context: WorkerContext, *apps: str) -> None:
     worker_context.ledger.intake.publish(_read_whole(worker_context, *apps))
 
