@@ -7,7 +7,6 @@ import ctypes
 import gc
 import os
 import runpy
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,16 +17,11 @@ from importlib import import_module
 from itertools import dropwhile
 from pathlib import Path
 from pkgutil import walk_packages
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import typer.main
-
-import console.cli
-from consent.ledger.ledger import Ledger
 from consent.ledger.maintenance import Maintenance
 from tests.support.forked_commands.jobs import MAIN, Job, fork_exec, job_of, prctl, python_path, receive, send
-from tests.support.ledgers import change_of, deliver, imported
+from tests.support.forked_commands.rehearsal import prepare_arguments, rehearse
 from tests.support.new_ledgers.quicker import copied, share_statements, wait_for_no_disk
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -70,8 +64,7 @@ def _import_all() -> None:
                 import_module(found.name)
     for library in LIBRARIES:
         import_module(library)
-    for name in typer.main.get_command(console.cli.app).commands:
-        console.cli.command_line(name)
+    prepare_arguments()
 
 
 def _serve(channel: socket.socket) -> Job:
@@ -219,22 +212,6 @@ def _end(code: object) -> None:
     os._exit((code or 0) & 0xFF)
 
 
-def _rehearse(template: str) -> None:
-    """Deliver a change, as far as the ledger is concerned: no command compiles these statements again."""
-    with TemporaryDirectory() as folder:
-        ledger = Ledger(f"sqlite:///{shutil.copy(template, folder)}")
-        import_id = imported(ledger, change_of("1001417"))
-        ledger.queries.report(import_id)
-        ledger.queries.pending_by_bucket()
-        ledger.queries.buckets("capillary")
-        deliver(ledger)
-        ledger.breakers.all_health()
-        ledger.fuses.work_off()
-        ledger.counters.add_up(1.0)
-        ledger.queries.report(import_id)
-        ledger.close()
-
-
 def main(channel: int, template: str) -> None:
     """Serve jobs that come over a socket until its other end is closed; in a forked process be the command.
 
@@ -246,7 +223,7 @@ def main(channel: int, template: str) -> None:
     share_statements(setattr)
     wait_for_no_disk(setattr)
     if template:
-        _rehearse(template)
+        rehearse(template)
     _show(["commands of the tests are forked from here"])
     gc.freeze()
     _end(_run(_serve(socket.socket(fileno=channel))))

@@ -32,7 +32,7 @@ def parsed(path: Path) -> Module:
     """Return what stands in a module."""
     tree = ast.parse(path.read_text())
     found = Module(all(isinstance(node, ast.Expr) for node in tree.body))
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 found.functions.append((node.name, node.lineno, _length(node)))
@@ -44,6 +44,28 @@ def parsed(path: Path) -> Module:
                 found.imports += [(alias.name, None) for alias in node.names]
         found.names.extend(_given(node))
     return found
+
+
+_ASKED = {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Attribute, ast.ImportFrom, ast.Import, ast.arg}
+
+
+def _nodes(tree: ast.Module) -> Iterator[ast.AST]:
+    """Return the nodes that are asked for; `ast.walk` takes several times as long for nearly a million of them."""
+    left: list[ast.AST] = [tree]
+    while left:
+        node = left.pop()
+        kind = type(node)
+        if kind is ast.Name:
+            if type(node.ctx) is ast.Store:  # type: ignore[attr-defined]
+                yield node
+            continue
+        if kind in _ASKED:
+            yield node
+        for value in vars(node).values():
+            if type(value) is list:
+                left += [one for one in value if isinstance(one, ast.AST)]
+            elif isinstance(value, ast.AST) and not isinstance(value, ast.expr_context):
+                left.append(value)
 
 
 def _given(node: ast.AST) -> Iterator[tuple[str, int, bool]]:
