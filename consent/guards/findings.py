@@ -99,7 +99,7 @@ def _returning(file: FileFigures, guards: ImportGuards) -> list[Finding]:
         if one.count > rules.resurrects_most:
             message = f"would opt in again {people}: more than {rules.resurrects_most:,}"
         elif one.count >= rules.resurrects_from and _is_share(file, one, rules):
-            message = f"would opt in again {people}: more than {rules.resurrects_share:.1%} of all that are"
+            message = f"would opt in again {people}: more than {rules.resurrects_share:.1%} of its opted-out slots"
         else:
             continue
         holds = Guard.RESURRECTS not in rules.switched_off

@@ -251,9 +251,9 @@ def _notes(names: Sequence[str], found: list[tuple[int, str]], known: Vocabulary
 
 def _found(header: Header, known: Vocabulary) -> str:
     hints = [f"{shown(name)}{meant(known, name)}" for name in header.names if not known.find(name) and name.strip()]
-    ours = ", ".join(header.ours) or "none"
     unknown = ", ".join(hints) or "none"
-    return f"Known columns found: {ours}; not known: {unknown}{'' if unknown.endswith('?') else '.'}"
+    known_ones = f"Known columns found: {', '.join(header.ours)}; not" if header.ours else "Not"
+    return f"{known_ones} known: {unknown}{'' if unknown.endswith('?') else '.'}"
 
 
 def _remedy(header: Header) -> str:

@@ -61,6 +61,14 @@ def test_optins_over_optouts(count: int, undated: int, held: list[Guard]) -> Non
     assert held_by(figures(returning=[Returning("crm", count, undated)])) == held
 
 
+def test_the_share_of_what_is_opted_out_is_said_whole() -> None:
+    """It said "more than 1.0% of all that are"."""
+    [found] = findings(figures(returning=[Returning("crm", 101, 0)]), ImportGuards("nightly", columns=COLUMNS))
+    assert found.message == (
+        "would opt in again 101 slots in crm that were opted out: more than 1.0% of its opted-out slots"
+    )
+
+
 def test_a_connection_may_have_limits_of_its_own() -> None:
     """What is few for one connection is too many for another; the other settings stay."""
     rules = GuardRules(resurrects_from=1).overruled_by(GuardRules(resurrects_most=10))

@@ -179,7 +179,7 @@ def scrub(  # noqa: PLR0913 - one argument for each option
     audience: Annotated[
         str, typer.Argument(metavar="AUDIENCE", help="CSV, JSON lines, .xlsx; packed or not; or - for standard input.")
     ],
-    channel: Annotated[str, typer.Option("--channel", metavar="NAME", help="Where they are to be contacted: EMAIL.")],
+    channel: Annotated[str, typer.Option("--channel", metavar="NAME", help="Where they are contacted, like EMAIL.")],
     output: Annotated[Path, typer.Option("--output", metavar="CLEAN", help="A file that is not there yet.")],
     priority: Annotated[
         str, typer.Option("--priority", metavar="NAME", help="BULK or TRANS.", show_default="any")
