@@ -117,7 +117,10 @@ def show_totals(screen: Screen, reports: Sequence[ImportReport]) -> None:
     """Print the sum of several imports."""
     if len(reports) > 1:
         sums = {name: sum(getattr(one, name) for one in reports) for name in _SUMS}
-        message = ", ".join(f"{sums[name]:,} {name}" for name in _SUMS)
+        message = ", ".join(
+            counted(sums[name], name.removesuffix("s")) if name in {"rows", "calls"} else f"{sums[name]:,} {name}"
+            for name in _SUMS
+        )
         screen.show(Text.assemble((f"{len(reports)} imports together: ", "bold"), message))
 
 

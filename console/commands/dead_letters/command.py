@@ -40,7 +40,7 @@ app = typer.Typer(
 
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show who it is about; otherwise only the last characters.")]
 Why = Annotated[
-    str, typer.Option("--why", metavar="TEXT", help="Kept in the history.", show_default=False, callback=as_text)
+    str, typer.Option("--why", metavar="TEXT", help="Why; kept in the history.", show_default=False, callback=as_text)
 ]
 Who = Annotated[
     str | None,
@@ -200,7 +200,8 @@ def export_letters(  # noqa: PLR0913 - one argument for each option
         found = selection.find(ledger)
         export(settings, found, output)
     if output is not None:
-        Screen().note(f"{counted(len(found), 'dead letter')} written to {output}: fix it, then `optrelay run {output}`")
+        remedy = f": fix it, then `optrelay run {output}`" if found else ", which has its header alone"
+        Screen().note(f"{counted(len(found), 'dead letter')} written to {output}{remedy}")
 
 
 @app.command("discard")

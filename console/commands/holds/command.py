@@ -21,7 +21,7 @@ Import = Annotated[
     ),
 ]
 Why = Annotated[
-    str, typer.Option("--why", metavar="TEXT", help="Kept in the audit log.", show_default=False, callback=as_text)
+    str, typer.Option("--why", metavar="TEXT", help="Why; kept in the audit log.", show_default=False, callback=as_text)
 ]
 Who = Annotated[
     str | None,

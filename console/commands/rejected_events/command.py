@@ -119,8 +119,8 @@ def export(  # noqa: PLR0913 - one argument for each option
         found = find_events(ledger, ids or None, (source, code, import_id, older_than, newer_than), person=person)
         write_lines(ledger, found, output)
     if output is not None:
-        remedy = f"fix `event` in each line, then `optrelay rejected-events resend --file {output}`"
-        Screen().note(f"{counted(len(found), 'rejected event')} written to {output}: {remedy}")
+        remedy = f": fix `event` in each line, then `optrelay rejected-events resend --file {output}`" if found else ""
+        Screen().note(f"{counted(len(found), 'rejected event')} written to {output}{remedy}")
 
 
 @app.command()

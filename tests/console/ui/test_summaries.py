@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from consent.ledger.queries.imports import ImportReport
+from console.ui.screen import Screen
+from console.ui.summaries import show_totals
 from tests.support.command_line import HEADER, Cli, write
 
 GOOD = "1001000,EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z"
@@ -81,3 +85,13 @@ def test_what_undoing_leaves_and_does_not_list_is_counted(cli: Cli, tmp_path: Pa
 
     assert "  120 slots stay opted out: before the import nothing was said, or the same" in lines
     assert (sum(" was opted out (" in line for line in lines), lines[-1]) == (100, "    and 20 more")
+
+
+def test_one_call_of_several_files_is_one_call(capsys: pytest.CaptureFixture[str]) -> None:
+    """It said "1 rows" and "1 calls"."""
+    one = ImportReport("20261122-5bdf98ee", "a.csv", "released", 1, 1, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0)
+    show_totals(Screen(), [one, replace(one, rows=0, accepted=0, applied=0, calls=0)])
+    assert " ".join(capsys.readouterr().out.split()) == (
+        "2 imports together: 1 row, 1 accepted, 0 rejected, 0 duplicates, 1 applied, 0 unchanged, 0 superseded, "
+        "0 dead, 0 pending, 1 call"
+    )

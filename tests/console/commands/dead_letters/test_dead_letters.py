@@ -171,6 +171,14 @@ def test_letters_of_rows_with_ids_are_taken_back_as_they_are(cli: Cli, url: str,
     assert (predicted["duplicates"], predicted["pending"]) == (3, 0)
 
 
+def test_an_export_of_nothing_asks_for_nothing(cli: Cli, consents: str) -> None:
+    """It said to fix a file that held no letter."""
+    cli("import", consents)
+    answer = cli("dead-letters", "export", "--output", "dead.csv")
+    assert (answer.code, answer.err.strip()) == (0, "0 dead letters written to dead.csv, which has its header alone")
+    assert "--why is missing: why; kept in the history" in cli("dead-letters", "discard", "1").err
+
+
 def test_export_overwrites_nothing(buried: Cli, tmp_path: Path) -> None:
     """People's data never land in a file that others may read already."""
     (tmp_path / "dead.csv").write_text("mine")
