@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import orjson
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, or_, select, update
 
 from consent.change import Bucket
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import NEW, bulk
+from consent.ledger.queue.tasks import IN_DOUBT
 from consent.ledger.schema import changes, circuit_breakers, customer_tasks, is_put_off
 from consent.outcome import State
 
@@ -73,7 +74,10 @@ class Breakers(LedgerPart):
 
     def latest_answer(self, bucket: Bucket) -> str | None:
         """Return the latest answer (code and words) about a customer of a bucket that waits for another try."""
-        waits = (customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name)
+        # Of all that are under lease for the first time, the changes would be read to find that none has an answer.
+        lease = customer_tasks.c.lease_token
+        tried = or_(customer_tasks.c.tries > 0, lease.is_(None), lease == IN_DOUBT)
+        waits = (customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name, tried)
         query = (
             select(changes.c.code, changes.c.reason)
             .join(customer_tasks, customer_tasks.c.target_id == changes.c.target_id)

@@ -127,6 +127,28 @@ def changes_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
         yield found
 
 
+def test_no_change_is_read_to_show_an_answer_before_there_is_one(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run asks for the latest answer at each poll, while hundreds of customers are called for the first time."""
+    if ledger.database.is_sqlite:
+        pytest.skip("SQLite does not count what it reads")
+    imported(ledger, *(change_of(str(number)) for number in range(400)))
+    assert len(ledger.queue.claim(BUCKET, 400, "a", 60)) == 400
+    found: list[int] = []
+    read = ledger.database.read
+
+    def counting(tx: Connection, work: Callable[[Connection], object]) -> object:
+        before, result = tx.execute(READ).scalar_one(), work(tx)
+        found.append(tx.execute(READ).scalar_one() - before)
+        return result
+
+    monkeypatch.setattr(ledger.database, "read", lambda work: read(lambda tx: counting(tx, work)))
+
+    assert ledger.breakers.latest_answer(BUCKET) is None
+    assert found == [0]
+
+
 def test_no_plan_stays_from_when_the_ledger_was_small(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dozen events on the first day, some refused; then a large file: the next event and refusal read only their own.
 
