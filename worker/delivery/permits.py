@@ -134,12 +134,12 @@ class Permits:
         """Reserve more before the last permit is gone, where that may be: then no call waits for Redis."""
         if self._ahead and not self._ahead.done():
             return
-        spare = self.context.rate_limiter.spare_calls
-        if len(self.held) > max(spare // FEW, self.turn // 2):
-            return
-        few = spare // FEW if spare and self.reserve_for(left) <= spare else self.turn // 2
-        if len(self.held) <= few and left > len(self.held) + (few if spare else 0):
-            self._ahead = asyncio.create_task(self._reserve(left - len(self.held), few))
+        limiter = self.context.rate_limiter
+        is_slower = self.context.call_seconds > limiter.interval * self.context.concurrency.limit
+        few = self.reserve_for(left) // FEW if is_slower else self.turn // 2
+        needed = left - 1 - len(self.held)  # one has its permit
+        if len(self.held) <= few and needed > (few if limiter.spare_calls else 0):
+            self._ahead = asyncio.create_task(self._reserve(needed, few))
 
     async def _reserve(self, left: int, few: int = 0) -> None:
         limiter = self.context.rate_limiter

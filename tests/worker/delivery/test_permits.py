@@ -35,6 +35,17 @@ def unbound(tmp_path: Path) -> Iterator[tuple[BucketContext, LoopThread]]:
         yield connection, parts.loop
 
 
+class Counted(Permits):
+    """Permits that know how many have been reserved."""
+
+    reserved = 0
+
+    def add(self, reservation: Reservation) -> None:
+        """Count them as well."""
+        self.reserved += len(reservation.moments)
+        super().add(reservation)
+
+
 @pytest.mark.parametrize(("under_way", "lasts"), [(8, 0.05), (32, 0.0075)])
 def test_slots_are_asked_for_before_they_run_out(
     unbound: tuple[BucketContext, LoopThread], under_way: int, lasts: float
@@ -60,6 +71,41 @@ def test_slots_are_asked_for_before_they_run_out(
 
     assert held.count(0) < 5
     assert max(held) <= spare * (1 + 1 / FEW)
+
+
+def test_a_slow_process_takes_few_permits_that_others_could_use(unbound: tuple[BucketContext, LoopThread]) -> None:
+    """At 4,000 a second one of four processes makes 800 calls a second: it reserved eight permits for each of them."""
+    connection, loop = unbound
+    connection.rate_limiter = replace(connection.rate_limiter, rate=Rate(4_000, 1.0))
+    connection.concurrency.limit, connection.call_seconds = 8.0, 0.01
+    permits = Counted(connection, lambda: False)
+
+    async def take_all() -> None:
+        deadline = time.monotonic() + 10
+        async with permits:
+            for left in range(400, 0, -1):
+                assert await permits.take(deadline, left) is not None
+                await asyncio.sleep(0.00125)
+
+    loop.run(take_all(), timeout=20)
+
+    assert permits.reserved < 2_000
+
+
+def test_nothing_is_reserved_behind_the_last_call(unbound: tuple[BucketContext, LoopThread]) -> None:
+    """At a low limit each batch wasted the permit of another call."""
+    connection, loop = unbound
+    connection.rate_limiter = replace(connection.rate_limiter, rate=Rate(50, 1.0))
+    permits = Counted(connection, lambda: False)
+
+    async def take_one() -> None:
+        async with permits:
+            await permits.take(time.monotonic() + 10, left=1)
+            await asyncio.sleep(0.1)
+
+    loop.run(take_one(), timeout=20)
+
+    assert permits.reserved == 1
 
 
 def test_a_delivery_that_ends_reserves_no_more(unbound: tuple[BucketContext, LoopThread]) -> None:
