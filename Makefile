@@ -11,6 +11,8 @@ KILLS ?= 12
 LEDGER ?= sqlite
 PART ?=
 ONLY ?= tests
+# The files of tests that run alone: reading all the others would take longer than these tests.
+PACED = $(shell grep -rl 'mark\.pace' tests --include='test_*.py')
 # Where files of bytecode are forbidden, each of the hundreds of commands that the tests start compiles the product anew.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
@@ -34,15 +36,17 @@ screenshot: dev demo ## the README's picture of the page, from the demo: docs/pa
 	@$(BIN)/python -m tests.support.browser.picture .demo docs/page.png
 
 test: dev ## the tests, on real servers that come from wheels; two and a half to four minutes on two cores
-	@$(BIN)/python -m pytest -q --processes 6 -m "not proof"
+	@$(BIN)/python -m pytest -q -n 6 --dist worksteal -m "not pace and not proof"
+	@$(BIN)/python -m pytest -q -m "pace and not proof" $(PACED)
 
 proofs: dev ## the longer proofs, and properties with all their examples; PART=2/3 runs the second third of them
-	@PROOFS=1 PROOF_PART=$(PART) $(BIN)/python -m pytest -q --processes 3 -m "proof or hypothesis"
+	@PROOFS=1 PROOF_PART=$(PART) $(BIN)/python -m pytest -q -n 3 --dist worksteal -m "(proof or hypothesis) and not pace"
+	@PROOFS=1 PROOF_PART=$(PART) $(BIN)/python -m pytest -q -m "proof and pace" $(PACED) || [ $$? = 5 ]
 
 
 coverage: dev ## the branches of the product that the tests take, commands that they start included; ONLY picks tests
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(BIN)/python -m coverage run -m pytest -q --processes 4 -m "not pace and not proof" $(ONLY)
+	@$(BIN)/python -m coverage run -m pytest -q -n 4 --dist worksteal -m "not pace and not proof" $(ONLY)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report | tee build/coverage/report.txt
 

@@ -29,13 +29,7 @@ from tests.support.examples import examples
 from tests.support.forked_commands.client import SERVER
 from tests.support.new_ledgers.pool import LedgerPool
 from tests.support.new_ledgers.quicker import copied, share_statements, wait_for_no_disk
-from tests.support.suite.collection import compiled_from_the_other_end, parts
-from tests.support.suite.processes import (  # noqa: F401 - hooks
-    is_shared,
-    process_name,
-    pytest_addoption,
-    pytest_runtestloop,
-)
+from tests.support.suite.collection import import_from_another_end, parts
 
 # The tests start hundreds of commands: each would compile the product anew where bytecode may not be kept.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -58,6 +52,8 @@ settings.load_profile("everywhere")
 
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"alone-{os.getpid()}"
 """This run of the tests: its processes share a PostgreSQL server, because making one takes seconds."""
+
+PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +91,7 @@ _number = iter(range(1_000_000))
 
 
 def _create_database(server_url: str, template: str = "template1") -> str:
-    name = f"ledger_{process_name()}_{next(_number)}"
+    name = f"ledger_{PROCESS}_{next(_number)}"
     engine = create_engine(server_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
@@ -119,7 +115,7 @@ def _migrate(url: str) -> None:
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of this run of the tests, in which its processes find what one of them has made."""
     own = tmp_path_factory.getbasetemp()
-    return own if process_name() == "main" else own.parent
+    return own if PROCESS == "main" else own.parent
 
 
 @contextmanager
@@ -192,8 +188,8 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Collect no garbage meanwhile, and never look at these objects: a quarter of a million in each process stay."""
     gc.disable()
     try:
-        with compiled_from_the_other_end(session.config):
-            yield
+        import_from_another_end(session.config)
+        yield
     finally:
         gc.freeze()
         gc.enable()
@@ -205,7 +201,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     Of several processes the first begins with what waits by the clock, while the others need the processors.
     """
-    if is_shared(config):
+    if PROCESS != "main":
         items.sort(key=lambda item: item.get_closest_marker("waits") is None)
     number, _, of = os.environ.get("PROOF_PART", "").partition("/")
     if of:

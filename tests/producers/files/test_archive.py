@@ -29,7 +29,7 @@ def zipped(members: dict[str, str | bytes], method: int = zipfile.ZIP_DEFLATED) 
     found = io.BytesIO()
     with zipfile.ZipFile(found, "w", method) as packed:
         for name, content in members.items():
-            packed.writestr(name, content)
+            packed.writestr(zipfile.ZipInfo(name), content, method)  # of the same moment each time
     return found.getvalue()
 
 

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from zlib import crc32
 
 import pytest
 
-from tests.support.suite.processes import process_name
 
+def import_from_another_end(config: pytest.Config) -> None:
+    """Import the tests before they are collected, each process from another file on.
 
-@contextmanager
-def compiled_from_the_other_end(config: pytest.Config) -> Iterator[None]:
-    """Let another process import the tests from the last one on, while they are collected.
-
-    In a fresh clone pytest compiles each file, which takes longer than the collection: half of them are compiled here.
+    In a fresh clone pytest compiles each file, which takes longer than the collection. The processes would all do that
+    in the same order at the same time; this way each finds most files compiled by another one.
     """
-    files = sorted(Path("tests").rglob("test_*.py"))
-    fresh = config.args == config.getini("testpaths") and not (files[-1].parent / "__pycache__").exists()
-    other = os.fork() if fresh and process_name() == "main" else None
-    if other == 0:
-        for file in reversed(files):
-            with suppress(BaseException):  # the collection says what is wrong with it
-                import_module(".".join(file.with_suffix("").parts))
-        os._exit(0)
-    try:
-        yield
-    finally:
-        if other is not None:
-            os.kill(other, signal.SIGKILL)
-            os.waitpid(other, 0)
+    process = os.environ.get("PYTEST_XDIST_WORKER")
+    if process is None or config.args != config.getini("testpaths"):
+        return
+    names = [".".join(file.with_suffix("").parts) for file in sorted(Path("tests").rglob("test_*.py"))]
+    first = len(names) * int(process.removeprefix("gw")) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    for name in names[first:] + names[:first]:
+        with suppress(Exception):  # the collection says what is wrong with it
+            import_module(name)
 
 
 SHORT_SECONDS = 2.0
