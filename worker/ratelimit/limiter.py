@@ -224,7 +224,8 @@ class RateLimiter:
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
         self._alone.processes, self._alone.starts = max(self.known, processes), 0.0
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))
-        late = max(self._late(), self.reservation_seconds if count <= self.spare_calls else 0.0)
+        # Of who wants more and gets as few, several parts may be held at once: for those there is no room.
+        late = max(self._late(), self.reservation_seconds if wanted <= self.spare_calls else 0.0)
         return Reservation(moments, late, crowded=count == _CROWDED, tat=tat)
 
     def give_back(self, reservation: Reservation, unused: int) -> None:

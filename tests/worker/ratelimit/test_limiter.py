@@ -241,6 +241,20 @@ def test_a_permit_is_used_late_only_where_no_window_can_notice(broker: LocalBrok
 
 
 @pytest.mark.usefixtures("patient")
+def test_what_is_left_of_a_window_is_not_used_late(broker: LocalBroker) -> None:
+    """Who asks for many and gets a few asks again soon: many such parts are more than windows have room for."""
+    high = replace(rate_limiter(broker.url, "100000/second", "one"), concurrency=8)
+    parts = []
+    for _ in range(50):
+        high.push(high.reservation_seconds)
+        parts.append(high.reserve(20 * high.spare_calls))
+
+    few = [one for one in parts if 0 < len(one.moments) <= high.spare_calls]
+    assert few
+    assert max(one.late for one in few) <= high.tolerance
+
+
+@pytest.mark.usefixtures("patient")
 def test_a_slow_limits_slots_keep_as_long_as_its_windows_allow(broker: LocalBroker) -> None:
     """At 10,000 a day half a percent of the window is minutes: a slot is not lost over a second."""
     assert rate_limiter(broker.url, "10000/day", "one").reserve(1).late > 60
