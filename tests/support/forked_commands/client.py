@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -10,9 +11,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.support.forked_commands.jobs import Job, fork_exec, is_free, is_known, job_of, prctl, send
+from tests.support.forked_commands.jobs import SYS_CLONE, Job, fork_exec, is_free, is_known, job_of, send
 
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 TITLE_BYTES = 1024
 START = f"""
 import sys
@@ -39,7 +39,8 @@ class ForkServer:
     def install(self) -> None:
         """Fork known commands from here on."""
         measured = any(name.startswith("COVERAGE_") for name in os.environ)
-        if sys.platform == "linux" and sys.version_info[:2] == (3, 11) and not measured:
+        linux = sys.platform == "linux" and platform.machine() in SYS_CLONE
+        if linux and sys.version_info[:2] == (3, 11) and not measured:
             subprocess._fork_exec = self._start  # type: ignore[attr-defined]
 
     def stop(self) -> None:
@@ -54,6 +55,8 @@ class ForkServer:
         """Do what `_posixsubprocess.fork_exec` does."""
         if self.fresh or not is_known([os.fsdecode(argument) for argument in arguments[0]]):
             return int(fork_exec(*arguments))
+        if self._channel is None and threading.current_thread() is not threading.main_thread():
+            return int(fork_exec(*arguments))  # commands end with the thread that started the server, where they ask so
         with self._lock:
             channel = self._channel or self._open()
             found = job_of(arguments, self._base)
@@ -73,13 +76,8 @@ class ForkServer:
         return self._channel
 
     def _fork(self, channel: socket.socket, job: Job, streams: list[int]) -> int:
-        # Whose parent ends becomes the child of a process that has asked for it: of this one.
-        prctl(PR_SET_CHILD_SUBREAPER, 1)
-        try:
-            send(channel, job, streams)
-            answer = channel.recv(8)
-        finally:
-            prctl(PR_SET_CHILD_SUBREAPER, 0)
+        send(channel, job, streams)
+        answer = channel.recv(8)
         if not answer:
             raise RuntimeError("the server that forks the tests' commands has ended: its standard error says why")
         return int.from_bytes(answer, "big")

@@ -22,6 +22,9 @@ FREE = {"HOME", "PATH", "PYTHONPATH", "TMPDIR", "COLUMNS", "LINES", "NO_COLOR", 
 FREE |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET", "PYTHONIOENCODING", "FORCE_COLOR"}
 """Variables that are read when they are needed; a command whose others differ from the server's is started afresh."""
 
+SYS_CLONE = {"x86_64": 56, "aarch64": 220}
+"""The number of this system call on each machine; commands are forked on these."""
+
 Job = dict[str, Any]
 fork_exec = subprocess._fork_exec  # type: ignore[attr-defined]
 """What starts a process when nothing is forked."""

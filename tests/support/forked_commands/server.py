@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import gc
 import os
+import platform
 import runpy
 import signal
 import socket
@@ -20,11 +21,22 @@ from pkgutil import walk_packages
 from typing import Any
 
 from consent.ledger.maintenance import Maintenance
-from tests.support.forked_commands.jobs import MAIN, Job, fork_exec, job_of, prctl, python_path, receive, send
+from tests.support.forked_commands.jobs import (
+    MAIN,
+    SYS_CLONE,
+    Job,
+    fork_exec,
+    job_of,
+    prctl,
+    python_path,
+    receive,
+    send,
+)
 from tests.support.forked_commands.rehearsal import prepare_arguments, rehearse
 from tests.support.new_ledgers.quicker import copied, share_statements, wait_for_no_disk
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+CLONE_PARENT = 0x8000  # linux/sched.h
 
 LIBRARIES = (
     "alembic.command",
@@ -71,21 +83,29 @@ def _serve(channel: socket.socket) -> Job:
     """Fork a process for each job; return in that process."""
     while True:
         job, streams = receive(channel)
-        orphaned, parent = os.pipe()
-        reply, tell = os.pipe()
-        between = os.fork()
-        if between == 0:
-            if child := os.fork():
-                os.write(tell, child.to_bytes(8, "big"))
-                os._exit(0)
-            os.close(parent)
-            os.read(orphaned, 1)  # until the process between has ended, and ours is the parent that started us
+        pid = _fork_beside()
+        if pid == 0:
             _become(job, streams)
             return job
-        os.waitpid(between, 0)
-        channel.send(os.read(reply, 8))
-        for file in (parent, orphaned, reply, tell, *streams):
+        channel.send(pid.to_bytes(8, "big"))
+        for file in streams:
             os.close(file)
+
+
+def _fork_beside() -> int:
+    """Do what `os.fork` does, but the new process is a child of the server's own parent, who asked for it.
+
+    A second fork, whose child is handed on to that parent, would take as long as a short command.
+    """
+    python, kernel = ctypes.pythonapi, ctypes.PyDLL(None).syscall
+    kernel.argtypes, kernel.restype = [ctypes.c_long] * 6, ctypes.c_long
+    python.PyOS_BeforeFork()
+    pid = int(kernel(SYS_CLONE[platform.machine()], CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0))
+    if pid == 0:
+        python.PyOS_AfterFork_Child()
+    else:
+        python.PyOS_AfterFork_Parent()
+    return pid
 
 
 def _become(job: Job, streams: list[int]) -> None:
