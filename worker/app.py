@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import structlog
@@ -156,8 +157,11 @@ def _refuse_another_schema(**_: object) -> None:
 @worker_before_create_process.connect
 def _spare_what_is_loaded(**_: object) -> None:
     """Keep what is loaded out of the full garbage collection that Celery makes before it forks a process."""
-    if not gc.get_freeze_count():  # once: what comes later is to be collected
-        gc.freeze()
+    _freeze_once()
+
+
+_freeze_once = cache(gc.freeze)
+"""What comes later is to be collected. To ask Python whether it has been done would take longer than to do it."""
 
 
 @worker_shutting_down.connect
