@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import typer
-from click.testing import CliRunner
 
 from console.cli import app
 from tests.deployment.command_line import commands
@@ -151,12 +151,17 @@ def public_names(path: Path) -> Iterator[str]:
     yield from (name for name, _, is_defined in parsed(path).names if is_defined and not name.startswith("_"))
 
 
-@cache
 def bound(folders: tuple[str, ...]) -> set[tuple[str, str]]:
     """Every name that is bound in some folders but the sentences that tests are called, and where it stands."""
+    return set[tuple[str, str]]().union(*map(_bound, folders))
+
+
+@cache
+def _bound(folder: str) -> set[tuple[str, str]]:
     return {
-        (f"{path.relative_to(ROOT)}:{line} {name}", f"_{'_'.join(parts(name))}_")
-        for path in modules(folders)
+        (f"{where}:{line} {name}", f"_{'_'.join(parts(name))}_")
+        for path in modules((folder,))
+        for where in (path.relative_to(ROOT),)
         for name, line in bound_names(path)
         if not name.startswith("test_") and name not in PUBLIC
     }
@@ -174,10 +179,15 @@ def texts() -> dict[str, str]:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*.example"), ROOT / "Makefile"]
     pages = [*(page for page in pages if page.name != "CHANGELOG.md"), *modules(CODE)]
     found = {str(path.relative_to(ROOT)): f"{path.stem}\n{path.read_text()}" for path in pages}
-    program = typer.main.get_command(app)
-    for name in ("", *commands()):
-        found[f"optrelay {name} --help"] = CliRunner().invoke(program, [*name.split(), "--help"]).output
+    for name, command in (("", typer.main.get_command(app)), *commands().items()):
+        found[f"optrelay {name} --help"] = "\n".join(_help(command))
     return {name: re.sub(ALIASES.get(name, r"(?!)"), "", text) for name, text in found.items()}
+
+
+def _help(command: Any) -> Iterator[str]:
+    """What `--help` shows of a command, before it is laid out for a terminal: that takes a second for all of them."""
+    yield from (command.help or "", command.epilog or "")
+    yield from (f"{' '.join(param.opts)} {getattr(param, 'help', '') or ''}" for param in command.params)
 
 
 def test_no_public_name_uses_a_retired_word() -> None:
