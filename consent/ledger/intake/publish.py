@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, literal, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, literal, select, update
 
 from consent.errors import LedgerRefused
 from consent.guards.findings import Finding
@@ -53,15 +53,16 @@ class Publisher(LedgerPart):
         """Make the changes of an import that was read whole due, unless guards hold it; resumable, harmless twice."""
         now, rules = self.core.now, self.core.reassert
         note = on_progress or (lambda _: None)
-        self._check(import_id)
-        moving = select(imports.c.id).where(imports.c.id == import_id, imports.c.merged_to == MOVING)
-        moved = FROM_START if self.database.read(lambda tx: tx.execute(moving).first()) is not None else None
+        row = self.database.read(lambda tx: tx.execute(_FOUND, {"its": import_id}).one())
+        self._check(row)
+        moved = FROM_START if row.merged_to == MOVING else None
         while moved is not None:
             moved = self.database.write(partial(_move, import_id=import_id, done=moved, now=now()))
             note(guard_checks.MOVED_AT_ONCE if moved else 0)
-        while (merged := self._merge_aside(import_id)) is not None:
+        while (merged := self._merge_aside(row)) is not None:
             note(merged)
-        while (block := self.database.read(lambda tx: _next_block(tx, import_id))) is not None:
+        block = self._next_block(import_id)
+        while block is not None:
             for chunk in block.chunks:
                 step = partial(_step, block=block, now=now(), rules=rules)
                 try:
@@ -74,18 +75,21 @@ class Publisher(LedgerPart):
                 if not done:
                     break
                 note(len(chunk))
+            block = None if block.is_last else self._next_block(import_id)
 
-    def _check(self, import_id: str) -> None:
+    def _next_block(self, import_id: str) -> _Block | None:
+        return self.database.read(lambda tx: _next_block(tx, import_id))
+
+    def _check(self, row: Row[Any]) -> None:
         """Let the guards check an import that has been read whole and was not checked yet: it goes on, or is held.
 
         What they find is kept first. Then its changes are held, or the opt-ins of a stream let go, in steps of a
         transaction each, so that no other writer waits; after the last one it counts as checked. A process that finds
         it in between goes on with that.
         """
-        row = self.database.read(lambda tx: tx.execute(select(imports).where(imports.c.id == import_id)).one())
         if row.state != "read" or row.checked_at is not None:
             return
-        now = self.core.now()
+        import_id, now = row.id, self.core.now()
         after: int | None = 0
         if row.merged_to not in (HOLDING, PASSING):
             found, optouts = ([], 0) if row.guards is None else guard_checks.checked(self.database, row)
@@ -93,11 +97,11 @@ class Publisher(LedgerPart):
         while after is not None:
             after = self.database.write(partial(_carry_out, import_id=import_id, after=after, now=now))
 
-    def _merge_aside(self, import_id: str) -> int | None:
-        if self.database.read(lambda tx: tx.execute(_ASIDE, {"its": import_id}).first()) is None:
+    def _merge_aside(self, row: Row[Any]) -> int | None:
+        if not (row.noops or row.has_duplicates):
             return None
         now, rules = self.core.now(), self.core.reassert
-        return self.database.write(lambda tx: _merge_aside(tx, import_id, now, rules=rules))
+        return self.database.write(lambda tx: _merge_aside(tx, row.id, now, rules=rules))
 
     def is_merging(self) -> bool:
         """Whether an import that was read whole has yet to be merged: it may supersede what is due."""
@@ -177,13 +181,18 @@ def _attempt(step: Callable[..., bool]) -> Callable[[Connection, Sequence[int]],
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The pending ones of an import's changes after `merged_to` up to `last` (None: there are no more changes)."""
+    """The pending ones of an import's changes after `merged_to` up to `last` (None: up to the import's last one)."""
 
     import_id: str
     state: str
     merged_to: int
     last: int | None
     numbers: Sequence[int]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether all of the import is due once this block is."""
+        return self.state == "merged" and self.last is None
 
     @property
     def chunks(self) -> list[Sequence[int]]:
@@ -195,14 +204,16 @@ def _next_block(tx: Connection, import_id: str) -> _Block | None:
     row = tx.execute(select(imports).where(imports.c.id == import_id)).one()
     if row.state not in _NEXT or row.merged_to == MOVING:
         return None
+    place = (import_id, row.state, row.merged_to)
     left = (changes.c.import_id == import_id, changes.c.id > row.merged_to)
     first = first_change(tx, import_id, row.merged_to)
     if first is None:
-        return _Block(import_id, row.state, row.merged_to, None, ())
+        return _Block(*place, None, ())
     last = first + BLOCK - 1
     pending = (*left, changes.c.id <= last, changes.c.state == State.PENDING.value)
     query = select(changes.c.id).where(*pending).order_by(changes.c.target_id, changes.c.id)
-    return _Block(import_id, row.state, row.merged_to, last, plain_numbers(tx.execute(query)))
+    numbers = plain_numbers(tx.execute(query))
+    return _Block(*place, None if first_change(tx, import_id, last) is None else last, numbers)
 
 
 def _move(tx: Connection, *, import_id: str, done: Moved, now: int) -> Moved | None:
@@ -210,11 +221,9 @@ def _move(tx: Connection, *, import_id: str, done: Moved, now: int) -> Moved | N
     return guard_checks.move_decided(tx, import_id, done, now)
 
 
-_DUPLICATES = select(literal(1)).where(pending_duplicates.c.import_id == bindparam("its")).exists()
-_ASIDE = select(imports.c.id).where(
-    imports.c.id == bindparam("its"), imports.c.state == "read", or_(imports.c.noops > 0, _DUPLICATES)
-)
-"""An import that has been read whole, if any of its rows was set aside while it was read."""
+_DUPLICATES = select(literal(1)).where(pending_duplicates.c.import_id == imports.c.id).exists()
+_FOUND = select(imports, _DUPLICATES.label("has_duplicates")).where(imports.c.id == bindparam("its"))
+"""An import, and whether any of its rows was set aside while it was read, as its no-ops were."""
 
 
 def _merge_aside(tx: Connection, import_id: str, now: int, *, rules: ReassertRules) -> int | None:
@@ -233,27 +242,23 @@ def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, rule
     row = tx.execute(select(imports).where(imports.c.id == block.import_id).with_for_update()).one()
     if (row.state, row.merged_to) != (block.state, block.merged_to):
         return False
-    if block.last is None:
-        _advance(tx, block, now)
-        return True
     stamped = 0
-    if row.state == "read":
+    if not chunk:
+        pass
+    elif row.state == "read":
         stamped = merge_pending(MergeLock.of_changes(tx, chunk), chunk, now=now, reassert=reassert_terms(row, rules))
     else:
         # Else a change could become due, be claimed and sent while a newer one is found to be so already.
         lock = MergeLock.acquire(tx)
         enqueue(lock, chunk, now=now, untried=True)  # what has a code was tried, and waits for its time
-    ended = not chunk or chunk[-1] == block.numbers[-1]
-    reached = {"steps": imports.c.steps + 1, "merged_to": block.last if ended else block.merged_to}
+    reached: dict[str, Any] = {"steps": imports.c.steps + 1}
+    if not chunk or chunk[-1] == block.numbers[-1]:
+        reached["merged_to"] = block.last or 0
+        if block.last is None:  # in the same transaction: most files are one small block
+            reached["state"] = _NEXT[block.state]
+            if block.is_last:
+                reached["released_at"] = now
     if stamped:
         reached["stamped"] = imports.c.stamped + stamped
     tx.execute(update(imports).where(imports.c.id == block.import_id).values(**reached))
     return True
-
-
-def _advance(tx: Connection, block: _Block, now: int) -> None:
-    state = _NEXT[block.state]
-    values = {"state": state, "merged_to": 0}
-    if state == "released":
-        values["released_at"] = now
-    tx.execute(update(imports).where(imports.c.id == block.import_id).values(**values))

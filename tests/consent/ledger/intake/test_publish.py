@@ -87,7 +87,7 @@ def test_a_release_that_breaks_off_anywhere_is_gone_on_with(ledger: Ledger) -> N
 @POSTGRESQL_IN_PROOFS
 def test_two_at_once_harm_nothing(ledger: Ledger) -> None:
     """A sweep takes a slow importer for dead, after any step: what one has done the other leaves alone."""
-    for begin in range(16):
+    for begin in range(10):
         file = read_mixed(ledger, f"{begin}-")
         steps = count()
         delivered = []
@@ -111,7 +111,7 @@ def test_two_at_once_harm_nothing(ledger: Ledger) -> None:
 @pytest.mark.parametrize("steps", [1, pytest.param(2, marks=pytest.mark.proof)])
 def test_one_overtakes_the_other_for_a_while(ledger: Ledger, steps: int) -> None:
     """A sweep does a few steps of a file that an importer is at, and is killed: the importer goes on as if alone."""
-    for begin in range(12):
+    for begin in range(10):
         file = read_mixed(ledger, f"{begin}-")
         mine = count()
 
@@ -187,4 +187,17 @@ def test_the_first_customers_become_due_before_most_are(ledger: Ledger, monkeypa
 
     ledger.intake.publish(file, steps.append)
 
-    assert steps == [8, 8, 4, 0, 2, 8, 8, 2, 0]
+    assert steps == [8, 8, 4, 2, 8, 8, 2]
+
+
+def test_a_small_file_becomes_due_in_few_transactions(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for the disk or the server; two more only noted that a pass over its changes was over."""
+    file, begun = recorded(ledger, change_of("1"), change_of("2")), []
+    ledger.intake.finish_reading(file)
+    begin = ledger.database._transaction
+    monkeypatch.setattr(ledger.database, "_transaction", lambda *, writes: begun.append(writes) or begin(writes=writes))
+
+    ledger.intake.publish(file)
+
+    assert begun == [False, True, False, True, False, True]  # it is checked, merged and released
+    assert len(deliver(ledger)) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -183,10 +183,10 @@ def test_two_settle_customers_of_one_cell_at_once(ledger: Ledger) -> None:
 @pytest.mark.parametrize("done", [lambda ledger: ledger.deadlines.rebuild_cells(), compact])
 def test_adding_up_beside_a_writer_loses_nothing(ledger: Ledger, done: Callable[[Ledger], None]) -> None:
     """While others import and settle."""
-    stop = False
+    stop = Event()
 
     def add_up() -> None:
-        while not stop:
+        while not stop.wait(0.005):
             done(ledger)
 
     thread = Thread(target=add_up)
@@ -195,7 +195,7 @@ def test_adding_up_beside_a_writer_loses_nothing(ledger: Ledger, done: Callable[
         imported(ledger, new_change(ledger, str(number)), new_change(ledger, f"b{number}", 20))
         tasks = ledger.queue.claim(BUCKET, 1, f"t{number}", 60)
         ledger.queue.settle(f"t{number}", [settlement(task, Applied(), ledger.now()) for task in tasks])
-    stop = True
+    stop.set()
     thread.join()
 
     assert ledger.deadlines.wrong_cells() == 0
