@@ -39,7 +39,6 @@ RECORDED_AS = "_recorded_as"
 FREE_TEXT = frozenset({"reason", "name"})
 """Columns in which a line break can be meant; anywhere else it is a quote that is never closed."""
 
-_JOINERS = re.compile(r"[\s_\-\ufeff]+")
 _LIKENESS = 0.75
 
 
@@ -61,7 +60,8 @@ class Vocabulary:
             return spelled
         if spelled.startswith(f"{MAPPING} "):
             return MAPPING
-        return self.maps.get(plain(name)) or (None if self.only_maps else self.plain.get(plain(name)))
+        bare = plain(name)
+        return self.maps.get(bare) or (None if self.only_maps else self.plain.get(bare))
 
     def find_ours(self, name: str) -> str | None:
         """Return our column of this name, whatever a file calls so."""
@@ -82,7 +82,8 @@ def _may_be_like(one: str, other: str) -> bool:
 
 def plain(name: str) -> str:
     """Return a name without case, spaces, underscores and hyphens: `userId`, `User ID` and `user_id` are one."""
-    return _JOINERS.sub("", name).lower()
+    # Not a regular expression: a damaged file has names of megabytes.
+    return "".join(name.split()).replace("_", "").replace("-", "").replace("\ufeff", "").lower()
 
 
 def vocabulary(
