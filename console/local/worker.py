@@ -84,7 +84,7 @@ class LocalWorker:
         self.ask_to_end()
         quiet_since, started = self._asked_at, time.monotonic()
         while self._process.poll() is None and (now := time.monotonic()) < started + grace:
-            if busy() or is_traced():  # its processes send what is left of their traces as they end
+            if is_traced() or busy():  # its processes send what is left of their traces as they end
                 quiet_since = now
             elif now - quiet_since > _QUIET_SECONDS:
                 break

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import time
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,7 @@ from consent.errors import LedgerOutdated
 from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from console.local.broker import LocalBroker
-from tests.support.company import OPTRELAY, Company, shuffled_rows
+from tests.support.company import OPTRELAY, Company, process, shuffled_rows, until
 
 NEWER = "9999"
 
@@ -41,7 +38,9 @@ def test_a_ledger_migrated_under_a_process_takes_nothing_from_it(ledger: Ledger)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
-def test_a_running_worker_stops_in_words_when_its_ledger_is_migrated(tmp_path: Path, pool: str) -> None:
+def test_a_running_worker_stops_in_words_when_its_ledger_is_migrated(
+    tmp_path: Path, pool: str, terminated: list[int]
+) -> None:
     """A worker is at work while someone migrates to a newer version: it ends by itself, says why, and calls no one.
 
     What has started it goes on: the pool solo has no process of its own, whose parent would be the worker.
@@ -52,30 +51,26 @@ def test_a_running_worker_stops_in_words_when_its_ledger_is_migrated(tmp_path: P
     code, _, output = shop.run("import", shop.write(shuffled_rows(4, 2)))
     assert code == 0, output
     ledger = Ledger(shop.environment()["OPTRELAY_LEDGER_URL"])
-    command = ["sh", "-c", '"$@"; exit $?', "sh", OPTRELAY, "worker", "--concurrency", "1", "--pool", pool]
-    with (tmp_path / "worker.log").open("wb") as log:
-        starter = subprocess.Popen(
-            command, env=shop.environment(), cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        _wait_for(tmp_path / "worker.log", "ready")
+    with process(shop, OPTRELAY, "worker", "--concurrency", "1", "--pool", pool) as worker:
+        log: Path = worker.log  # type: ignore[attr-defined]
+        until(lambda: "ready" in log.read_text())
         at(ledger, NEWER)
         WakeUps(broker.url).send(Bucket("capillary"))
 
-        assert starter.wait(timeout=30) == 0
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(starter.pid, signal.SIGKILL)
-        broker.stop()
-        ledger.close()
-    assert "start the newer version" in (tmp_path / "worker.log").read_text()
+        assert worker.wait(timeout=30) == 0
+    broker.stop()
+    ledger.close()
+    assert "start the newer version" in log.read_text()
+    assert terminated == []
 
 
-def _wait_for(path: Path, message: str) -> None:
-    end = time.monotonic() + 30
-    while message not in path.read_text():
-        assert time.monotonic() < end, path.read_text()
-        time.sleep(0.1)
+@pytest.fixture
+def terminated() -> Iterator[list[int]]:
+    """The signals that would have ended this process, which starts the worker."""
+    found: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: found.append(number))
+    yield found
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_a_running_server_ends_when_its_ledger_is_migrated(tmp_path: Path) -> None:

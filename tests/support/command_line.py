@@ -13,6 +13,7 @@ from consent.change import Bucket
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.outcome import Applied, Outcome, PermanentFailure
+from tests.support.forked_commands.jobs import FORKABLE
 
 HEADER = "user_id,channel,priority,action,effective_at"
 ROWS = (
@@ -67,7 +68,9 @@ def _settlement(task: Any, outcome: Outcome, now: int) -> Settlement:
     return Settlement(task, dict.fromkeys(ids, outcome), made)
 
 
-MEMORY = """
+MEMORY = (
+    FORKABLE
+    + """
 import resource, sys
 from console.cli import app
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -76,6 +79,7 @@ try:
 finally:
     print("\\nMORE", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, file=sys.stderr)
 """
+)
 """A program that runs a command and tells how many KiB more than before it took."""
 
 

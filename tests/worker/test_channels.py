@@ -21,6 +21,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.telemetry.notices import Message
 from consent.settings import Settings
 from tests.support.clock import Clock
+from tests.support.forked_commands.jobs import FORKABLE
 from tests.support.servers.local_server import Asked, ServerAnswer, serving
 from worker import channels
 from worker.channels import NoticeSender, channels_of
@@ -157,7 +158,9 @@ def test_a_process_that_is_killed_while_it_sends_leaves_the_message_to_the_next(
     assert len({one.headers["webhook-id"] for one in receiver.asked}) == 1
 
 
-_SENDER = """
+_SENDER = (
+    FORKABLE
+    + """
 import time
 from consent.ledger.ledger import Ledger
 from consent.settings import load_settings
@@ -165,6 +168,7 @@ from worker.channels import NoticeSender
 settings = load_settings()
 NoticeSender(settings, Ledger(settings.ledger_url)).drain(time.monotonic() + 60)
 """
+)
 
 
 def _killed(*_: object, **__: object) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -16,6 +15,7 @@ from consent.ledger.ledger import Ledger
 from console.demo.file import write_file
 from console.demo.proof import compare
 from tests.support.command_line import Cli
+from tests.support.company import OPTRELAY
 
 
 def test_the_demo_proves_itself_and_leaves_no_process(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_the_demo_proves_itself_and_leaves_no_process(tmp_path: Path) -> None:
     (tmp_path / ".demo" / "optrelay.db").write_text("what an earlier demo left")
     (tmp_path / ".demo" / "optrelay.toml").write_text("# the demo's settings\n")
     environment = os.environ | {"OPTRELAY_CONNECTIONS__CAPILLARY__BASE_URL": "https://example.com"}
-    command = [sys.executable, "-c", "from console.cli import main; main()", "demo", "--rows", "200"]
+    command = [OPTRELAY, "demo", "--rows", "200"]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
     )

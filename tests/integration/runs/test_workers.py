@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, text
 from consent.ledger.ledger import Ledger
 from console.local.broker import LocalBroker
 from tests.support.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows, until
+from tests.support.forked_commands.jobs import FORKABLE
 
 CELERY = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
 
@@ -103,7 +104,9 @@ def test_green_pools_are_refused(shop: Company, pool: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-FORKED = """
+FORKED = (
+    FORKABLE
+    + """
 import os, sys
 from celery.signals import worker_init, worker_process_init
 from worker.app import worker_context
@@ -122,6 +125,7 @@ sys.stdin.readline()
 count("capillary", 1)
 os._exit(0)
 """
+)
 
 
 @pytest.mark.parametrize("pool", [[], ["solo"]], ids=["a process of its pool", "the sweep of worker -P solo -B"])

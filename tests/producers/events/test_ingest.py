@@ -18,6 +18,7 @@ from producers.events import ingest
 from producers.events.ingest import EventIngest
 from producers.parsing.row_parser import parse_context
 from tests.support.event_intake import MORNING, OPT_OUT, Refusing, Taker, event
+from tests.support.forked_commands.jobs import FORKABLE
 from worker.providers import PROVIDERS
 
 
@@ -224,7 +225,9 @@ def test_an_event_of_too_many_changes_is_refused_whole(ledger: Ledger) -> None:
     assert [(found.status, found.code) for found in beyond] == [("rejected", "event_too_large")]
 
 
-_TAKE = """
+_TAKE = (
+    FORKABLE
+    + """
 import json, resource, sys
 from datetime import UTC
 from consent.ledger.ledger import Ledger
@@ -246,6 +249,7 @@ results = intake.take(events)
 kinds = [one.code or one.status for found in results for one in found]
 print(json.dumps([sorted(set(kinds)), len(kinds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before]))
 """
+)
 
 
 @pytest.mark.proof

@@ -16,6 +16,7 @@ from consent.imports import Accepted, Checkpoint, RejectedRow
 from consent.ledger.ledger import Ledger
 from producers.files import file as chunks
 from producers.options import IngestOptions
+from tests.support.forked_commands.jobs import FORKABLE
 from tests.support.memory_ledger import MemoryLedger, WordyRow, csv_of, file_of, take_in
 from worker.providers import PROVIDERS
 
@@ -142,7 +143,9 @@ def test_a_cell_of_more_members_than_a_provider_keeps_is_refused(tmp_path: Path)
     assert len(ledger.changes) == 255
 
 
-_TAKE_IN = """
+_TAKE_IN = (
+    FORKABLE
+    + """
 import resource, sys
 from pathlib import Path
 from consent.ledger.ledger import Ledger
@@ -158,6 +161,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 result = ingest_file(prepare(file, IngestOptions(), {"infobip": PROVIDERS["infobip"].row}, {}), ledger.intake)
 print(result.recorded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
+)
 
 
 @pytest.mark.takes(12)

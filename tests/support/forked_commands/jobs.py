@@ -18,6 +18,12 @@ PROGRAMS = {"worker", "celery", "sandbox", "optrelay"}
 MAIN = "\nfrom console.cli import main\nmain("
 """How a program ends that changes something in a command of the product and then is that command: it is known too."""
 
+FORKABLE = "# This needs the product and a process of its own, but no new Python.\n"
+"""How another program begins that is known.
+
+It can say how much more memory it took: of a new one, `ru_maxrss` is at least what the process had that started it.
+"""
+
 FREE = {"HOME", "PATH", "PYTHONPATH", "TMPDIR", "COLUMNS", "LINES", "NO_COLOR", "TERM", "TZ", "PYTEST_CURRENT_TEST"}
 FREE |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET", "PYTHONIOENCODING", "FORCE_COLOR"}
 """Variables that are read when they are needed; a command whose others differ from the server's is started afresh."""
@@ -41,7 +47,8 @@ def is_known(command: list[str]) -> bool:
     if command[0] == str(python.with_name("optrelay")):
         return True
     option, what, *_ = [*(argument for argument in command[1:] if argument != "-P"), "", ""]
-    return command[0] == str(python) and ((option == "-m" and what in PROGRAMS) or (option == "-c" and MAIN in what))
+    is_module, is_text = option == "-m" and what in PROGRAMS, option == "-c" and (MAIN in what or FORKABLE in what)
+    return command[0] == str(python) and (is_module or is_text)
 
 
 def is_free(name: str) -> bool:

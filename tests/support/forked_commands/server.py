@@ -22,7 +22,6 @@ from typing import Any
 
 from consent.ledger.maintenance import Maintenance
 from tests.support.forked_commands.jobs import (
-    MAIN,
     SYS_CLONE,
     Job,
     fork_exec,
@@ -199,16 +198,16 @@ def _run(job: Job) -> object:
     _show(job["command"])
     sys.path[:0] = python_path(job["environment"])
     gc.enable()
-    script = program != sys.executable
+    script, is_text = program != sys.executable, "-c" in arguments[:2]
     if not script and arguments[0] != "-P":
         sys.path.insert(0, job["folder"])
     what, *more = [*dropwhile(("-P", "-m", "-c").__contains__, arguments)] or [""]
-    sys.argv[:] = job["command"] if script else ["-c" if MAIN in what else what, *more]
+    sys.argv[:] = job["command"] if script else ["-c" if is_text else what, *more]
     try:
         if script:
             sys.path.insert(0, str(Path(program).parent))
             runpy.run_path(program, run_name="__main__")
-        elif MAIN in what:
+        elif is_text:
             exec(what, {"__name__": "__main__"})
         else:
             runpy.run_module(what, run_name="__main__", alter_sys=True)
