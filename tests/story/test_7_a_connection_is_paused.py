@@ -61,8 +61,8 @@ def test_opt_ins_are_paused_then_all_and_then_all_is_delivered(tmp_path: Path) -
 def test_a_run_stops_within_seconds_and_a_pause_outlives_it(tmp_path: Path) -> None:
     """A run that is under way settles what it holds and ends; a killed one forgets nothing, not even the pause."""
     with company(tmp_path) as shop:
-        shop.settings["CONNECTIONS__CAPILLARY__RATE"] = "20/second"
-        changes = rows("OPTOUT", range(400))
+        shop.settings["CONNECTIONS__CAPILLARY__RATE"] = "10/second"
+        changes = rows("OPTOUT", range(200))
         process = shop.start("run", shop.write(changes))
         while not shop.held():
             time.sleep(0.1)
@@ -71,9 +71,9 @@ def test_a_run_stops_within_seconds_and_a_pause_outlives_it(tmp_path: Path) -> N
         assert process.returncode == 4
         assert "stop" in messages
         done = len(shop.held())
-        assert done < 400
+        assert done < 200
         report = shop.run("status", "latest")[1]
-        assert (report["applied"], report["pending"]) == (done, 400 - done)
+        assert (report["applied"], report["pending"]) == (done, 200 - done)
 
         process = shop.start("run")
         process.kill()
