@@ -88,7 +88,7 @@ def test_settings_of_someone_else_are_refused(shop: Company) -> None:
 
     refused(shop, "optrelay.toml belongs to another user")
     shop.settings["CONFIG"] = os.devnull
-    assert shop.run("run", shop.write(shuffled_rows(3, 3)))[0] == 0
+    assert shop.run("import", shop.write(shuffled_rows(3, 3)))[0] == 0
 
 
 def test_settings_can_stand_elsewhere(shop: Company, tmp_path: Path) -> None:

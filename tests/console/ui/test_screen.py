@@ -48,10 +48,10 @@ def test_ordinary_text_stays_as_it_is() -> None:
 
 
 def test_a_file_with_an_evil_name_is_imported_and_shown(shop: Company) -> None:
-    """The name comes out raw in `run`, `status` and `status latest`."""
+    """The name comes out raw in `import` and `status latest`."""
     path = shop.write(shuffled_rows(4, 4), "\x1b]0;pwned\x07.csv")
     found = subprocess.run(
-        [OPTRELAY, "run", str(path)],
+        [OPTRELAY, "import", str(path)],
         env=shop.environment(),
         cwd=shop.folder,
         capture_output=True,
@@ -73,7 +73,7 @@ def test_a_file_whose_name_is_not_utf_8_is_recorded_and_so_are_its_neighbours(sh
     shop.write([*shuffled_rows(4, 4), {"user_id": "7", "channel": "FAX"}], "drop/a.csv")
     odd = shop.folder / "drop" / os.fsdecode(b"k\xfcndigung.csv")
     shop.write([*shuffled_rows(5, 5), {"user_id": "8", "channel": "FAX"}], "drop/b.csv").rename(odd)
-    code, found, stderr = shop.run("run", "drop/*.csv")
+    code, found, stderr = shop.run("import", "drop/*.csv")
 
     assert (code, [one["rows"] for one in found["imports"]]) == (1, [5, 6]), stderr
     assert odd.with_name(odd.name + ".rejects.csv").exists()
@@ -83,7 +83,7 @@ def test_a_file_whose_name_is_not_utf_8_is_recorded_and_so_are_its_neighbours(sh
 @pytest.mark.parametrize("encoding", [pytest.param("latin-1", marks=pytest.mark.proof), "ascii"])
 def test_a_terminal_that_lacks_characters_gets_escapes(shop: Company, encoding: str) -> None:
     """`status`, `history` and `--help` end with "an error that no one expected", for want of a dash."""
-    shop.run("run", shop.write(shuffled_rows(4, 4), "日本.csv"))
+    shop.run("import", shop.write(shuffled_rows(4, 4), "日本.csv"))
     environment = shop.environment() | {"PYTHONIOENCODING": encoding}
     for command in (
         ["status"],
