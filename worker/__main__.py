@@ -6,6 +6,8 @@ import argparse
 import gc
 import sys
 
+from worker.process import name_process
+
 
 def main() -> int:
     """Work until a signal ends it; return the exit code."""
@@ -13,6 +15,7 @@ def main() -> int:
     parser.add_argument("--concurrency", type=int, required=True, help="processes that deliver")
     parser.add_argument("--hostname", required=True, help="the worker's name in Celery's words: name@machine")
     options = parser.parse_args()
+    name_process("optrelay-worker")
     gc.set_threshold(300_000, 10, 5)  # 200,000 objects are loaded and stay; batches are freed without the collector
     from worker.app import app  # noqa: PLC0415 - while much is imported, nothing is garbage
 

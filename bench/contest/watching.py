@@ -173,6 +173,8 @@ def role_of(process: psutil.Process) -> str:
         return "database"
     if "valkey" in name or "redis" in name:
         return "broker"
+    if name == "optrelay-worker":
+        return "worker"
     arguments = process.cmdline()
     return next(
         (role for role in ("worker", "sweep") if role in arguments), "worker" if "arq" in str(arguments) else "producer"

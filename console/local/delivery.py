@@ -19,7 +19,7 @@ from console.local.broker import LocalBroker
 from console.local.monitor import Monitor, Snapshot, buckets_of, is_busy
 from console.local.notifier import send_wake_ups
 from console.local.run_lease import exclusive_run
-from console.local.worker import LocalWorker
+from console.local.worker import LocalWorker, PreforkedWorker
 from worker.bootstrap import WorkerContext
 from worker.ratelimit.write_ahead import end_reservations_of
 from worker.sweep import wake_all
@@ -47,6 +47,7 @@ class LocalDelivery:
     patience: float
     _parts: LocalParts | None = None
     _open: ExitStack = field(default_factory=ExitStack)
+    _preforked: PreforkedWorker | None = None
 
     def get_ready(self, settings: Settings, connections: Collection[str], *, is_news: bool) -> None:
         """Start now what is needed later, so that it comes up while files are read; a failure now is reported then.
@@ -119,22 +120,28 @@ class LocalDelivery:
         if self._parts is None:
             with ExitStack() as opened:
                 opened.enter_context(exclusive_run(settings))
-                self._parts = opened.enter_context(started(settings, self.workers))
+                self._parts = opened.enter_context(started(settings, self.workers, self._preforked))
                 self._open = opened.pop_all()
         return self._parts
 
     def __enter__(self) -> Self:
+        if PreforkedWorker.is_possible():
+            self._preforked = PreforkedWorker()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._parts = None
-        self._open.close()
+        try:
+            self._open.close()
+        finally:
+            if self._preforked is not None:
+                self._preforked.kill()
 
 
 @contextmanager
-def started(settings: Settings, workers: int) -> Iterator[LocalParts]:
+def started(settings: Settings, workers: int, preforked: PreforkedWorker | None = None) -> Iterator[LocalParts]:
     """Start a broker, if none is configured, and end it behind the worker, which settles first what it holds.
 
     The worker is started by the caller, when there is something to do.
@@ -144,7 +151,7 @@ def started(settings: Settings, workers: int) -> Iterator[LocalParts]:
     broker = None if settings.broker_url else LocalBroker(folder)
     url = settings.broker_url or (broker.url if broker else "")
     worker_context = WorkerContext(settings, url)
-    worker = LocalWorker(folder, url, workers, settings.ledger_url)
+    worker = LocalWorker(folder, url, workers, settings.ledger_url, preforked)
     try:
         worker_context.redis  # noqa: B018 - raises ConfigurationError, before a worker is started
         if broker is not None:

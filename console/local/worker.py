@@ -3,28 +3,110 @@
 from __future__ import annotations
 
 import os
+import resource
+import runpy
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import IO
 
 from consent.errors import WorkerUnavailable
 from consent.files import private
 from consent.tracing.spans import is_traced
 from console.local.broker import start_process
+from worker.process import end_with_parent
 
 _STARTS = 5
 _SOON_SECONDS = 15.0
 _STOP_SECONDS = 0.02
 _QUIET_SECONDS = 0.15  # longer than from the end of one delivery batch to the beginning of the next
 _LONG_LOG_BYTES = 20_000_000
+
+
+class PreforkedWorker:
+    """A fork of this command that becomes its worker when it is told to: it has loaded already what both need.
+
+    A new Python would take longer to load that than a small file to be delivered. It is forked while the command has
+    one thread and nothing open, waits, and ends with the command. It can be asked what `subprocess.Popen` can.
+    """
+
+    def __init__(self) -> None:
+        """Fork it; `is_possible` says whether that can be done."""
+        context = get_context("fork")
+        orders, self._orders = context.Pipe(duplex=False)
+        self._process = context.Process(target=_await_orders, args=(orders, os.getpid()), daemon=True)
+        self._process.start()
+        orders.close()
+        self.pid = int(self._process.pid or 0)
+
+    @staticmethod
+    def is_possible() -> bool:
+        """Whether this process can be forked: a lock that another thread holds would stay locked in the fork."""
+        return sys.platform == "linux" and threading.active_count() == 1
+
+    def begin(self, arguments: list[str], environment: dict[str, str], log: Path) -> bool:
+        """Have it work, and write into this log; return whether it was there to be told."""
+        try:
+            self._orders.send((arguments, environment, log))
+        except OSError:
+            return False
+        return True
+
+    def poll(self) -> int | None:
+        """Return its exit code, if it has ended."""
+        return self._process.exitcode
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
+        self._process.join()
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it, and wait until it has ended."""
+        self._process.kill()
+        self.wait()
+
+
+def _await_orders(orders: Connection, command: int) -> None:
+    os.setsid()  # so that Ctrl-C reaches the command alone
+    end_with_parent()
+    with Path(os.devnull).open("r+b") as nothing:
+        _take_streams(nothing, 0, 1, 2)
+    # `flock -n 9 optrelay run`: what holds a lock for the command by an open file is not the worker's.
+    os.closerange(3, orders.fileno())
+    os.closerange(orders.fileno() + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    if os.getppid() != command:
+        return
+    try:
+        arguments, environment, log = orders.recv()
+    except EOFError:
+        return
+    with open(log, "ab", opener=private) as output:
+        _take_streams(output, 1, 2)
+    os.environ.update(environment)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.argv[1:] = arguments
+    runpy.run_module("worker", run_name="__main__")
+
+
+def _take_streams(file: IO[bytes], *numbers: int) -> None:
+    for number in numbers:
+        os.dup2(file.fileno(), number)
 
 
 @dataclass(slots=True)
@@ -35,7 +117,8 @@ class LocalWorker:
     broker_url: str
     processes: int
     ledger_url: str
-    _process: subprocess.Popen[bytes] | None = None
+    preforked: PreforkedWorker | None = None
+    _process: subprocess.Popen[bytes] | PreforkedWorker | None = None
     _asked_at: float = 0.0
     _started: deque[float] = field(default_factory=lambda: deque(maxlen=_STARTS))
 
@@ -61,10 +144,14 @@ class LocalWorker:
             raise WorkerUnavailable(f"the worker does not stay up: {self.log} says why; fix that and run again")
         self._started.append(time.monotonic())
         name = f"optrelay-{os.getpid()}@{socket.gethostname()}"
-        command = [sys.executable, "-P", "-m", "worker", "--concurrency", str(self.processes), "--hostname", name]
+        arguments = ["--concurrency", str(self.processes), "--hostname", name]
+        preforked, self.preforked, self._asked_at = self.preforked, None, 0.0
         with open(self.log, "ab", opener=private) as log:
-            self._process = start_process(command, log, self._environment())
-            self._asked_at = 0.0
+            if preforked is not None and preforked.begin(arguments, self._environment(), self.log):
+                self._process = preforked
+            else:
+                command = [sys.executable, "-P", "-m", "worker", *arguments]
+                self._process = start_process(command, log, self._environment())
         return True
 
     def ask_to_end(self) -> None:

@@ -89,8 +89,8 @@ def run(  # noqa: PLR0913 - one argument for each option
     from console.commands.telemetry.notices import begin_heartbeat, tell_at_end
     from console.local.delivery import LocalDelivery
 
-    begin_heartbeat(context.settings)
     with _metrics_into(metrics_file, context.settings), LocalDelivery(workers or os.cpu_count() or 1, seconds) as own:
+        begin_heartbeat(context.settings)  # a thread: behind the fork that becomes the worker
         code = record_and_deliver(context, asked, own)
         tell_at_end(context.settings, screen, code)
     raise typer.Exit(int(code))

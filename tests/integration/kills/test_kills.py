@@ -22,7 +22,7 @@ SEED = int(os.environ.get("PROOF_SEED", "7"))
 
 def worker_parents(run: psutil.Process) -> list[psutil.Process]:
     """The Celery worker that this run has started."""
-    return [child for child in run.children() if "-m worker" in " ".join(child.cmdline())]
+    return [child for child in run.children() if child.name() == "optrelay-worker"]
 
 
 def victims(run: psutil.Process, kind: str) -> list[psutil.Process]:
