@@ -33,7 +33,7 @@ def prepare_arguments() -> None:
 
 
 def rehearse(template: str) -> None:
-    """Record a change, watch it, sweep and deliver, as far as the ledger is concerned; `template` is an empty one."""
+    """Record changes, watch, sweep, deliver, say the same again, for the ledger alone; `template` is an empty one."""
     with TemporaryDirectory() as folder:
         ledger = Ledger(url := f"sqlite:///{shutil.copy(template, folder)}")
         ledger.maintenance.prepare()
@@ -42,6 +42,7 @@ def rehearse(template: str) -> None:
         _watch(ledger, import_id)
         ledger.queue.due(BUCKET, 10)
         deliver(ledger)
+        guarded(ledger, change_of("1001417", minute=1), change_of("1001418", "OPTIN", minute=1))
         _watch(ledger, import_id)
         _sweep(ledger, url)
         ledger.close()
@@ -74,6 +75,7 @@ def _watch(ledger: Ledger, import_id: str) -> None:
 def _sweep(ledger: Ledger, url: str) -> None:
     settings = load_settings(ledger_url=url)
     ledger.fuses.work_off()
+    ledger.deadlines.compact()
     ledger.counters.add_up(1.0)
     ledger.fuses.close_those_over()
     ledger.notices.observe(["rehearsal"], {"rehearsal": ("rehearsal", "it goes on")})
