@@ -22,6 +22,7 @@ from sqlalchemy import (
     Insert,
     Integer,
     Select,
+    String,
     Table,
     Update,
     bindparam,
@@ -267,19 +268,18 @@ def as_whole(statement: Writing) -> Writing:
 
 def first_change(tx: Connection, import_id: str, after: int, *which: ColumnElement[bool]) -> int | None:
     """Return the number of an import's first such change behind a number, or None; no other import's are read."""
-    query = select(changes.c.id).where(*behind(import_id, after), *which)
-    return tx.execute(query.order_by(changes.c.import_id, changes.c.id).limit(1)).scalar()
+    query = _FIRST.where(*which) if which else _FIRST
+    return tx.execute(query, {"its": import_id, "after": after}).scalar()
 
 
-def behind(import_id: str, after: int) -> tuple[ColumnElement[bool], ...]:
-    """Say that a change is an import's and stands behind a number; to be ordered by both."""
-    # Of the two in one term: each on its own, PostgreSQL may go through the numbers of all imports.
-    place = tuple_(changes.c.import_id, changes.c.id)
-    first, last = (tuple_(literal(import_id), literal(number, BigInteger)) for number in (after, _LAST))
-    return place > first, place <= last
-
-
-_LAST = 2**63 - 1
+# Of the two in one term: each on its own, PostgreSQL may go through the numbers of all imports.
+_place, _its = tuple_(changes.c.import_id, changes.c.id), bindparam("its", type_=String)
+BEHIND = (
+    _place > tuple_(_its, bindparam("after", type_=BigInteger)),
+    _place <= tuple_(_its, literal(2**63 - 1, BigInteger)),
+)
+"""Says that a change is of the import `its` and stands behind the number `after`; to be ordered by both."""
+_FIRST = select(changes.c.id).where(*BEHIND).order_by(changes.c.import_id, changes.c.id).limit(1)
 
 
 def plain_rows(result: CursorResult[Any]) -> list[Row]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, update
 
 from consent.change import Action, ConsentChange, Origin
 from consent.errors import ImportUnderWay
@@ -24,7 +24,14 @@ from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.intake.batch import KEY, IncomingBatch
-from consent.ledger.intake.imports import ReassertTerms, count_times, find_export_time, reassert_terms
+from consent.ledger.intake.imports import (
+    IMPORT_LOCKED,
+    UPDATE_IMPORT,
+    ReassertTerms,
+    count_times,
+    find_export_time,
+    reassert_terms,
+)
 from consent.ledger.intake.reassign import note_pending_duplicates, reassign_known
 from consent.ledger.keys import KEY_BYTES
 from consent.ledger.merge_sql import merge_pending
@@ -155,7 +162,7 @@ class Recorder(LedgerPart):
 
 def _claim_checkpoint(tx: Connection, import_id: str, expected: int) -> Row[Any]:
     """Lock an import that is at this checkpoint and return what is known of it; raise ImportUnderWay."""
-    row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).one()
+    row = tx.execute(IMPORT_LOCKED, {"its": import_id}).one()
     if row.changes != expected or row.state != "reading":
         message = f"another process is recording import {import_id} at this moment: let it finish, or stop it first"
         raise ImportUnderWay(message)
@@ -168,22 +175,22 @@ def _move_checkpoint(
     """Move the checkpoint of an import, and add to its counts."""
     place = {name: getattr(checkpoint, name) for name in ("records", "line", "rejects_offset", "rejects_digest")}
     place |= {"changes": checkpoint.changes, "skipped": checkpoint.skipped}
-    more = {name: imports.c[name] + count for name, count in counts.items()}
-    tx.execute(update(imports).where(imports.c.id == import_id).values(**place, **more, own_times=times))
+    more = {f"more_{name}": count for name, count in counts.items()}
+    tx.execute(_MOVE_CHECKPOINT, {"its": import_id, **place, **more, "own_times": times})
+
+
+_COUNTED = ("recorded", "duplicates", "noops", "rejected")
+_MOVE_CHECKPOINT = UPDATE_IMPORT.values({name: imports.c[name] + bindparam(f"more_{name}") for name in _COUNTED})
 
 
 def count_events(tx: Connection, run_id: str, rows: int, recorded: int, rejected: int) -> None:
     """Add to the counts of a run."""
     more = {"rows": rows, "new": recorded, "refused": rejected, "known": rows - recorded - rejected}
-    tx.execute(_COUNT_EVENTS, {"run": run_id, **more})
+    tx.execute(_COUNT_EVENTS, {"its": run_id, **more})
 
 
 _MORE = {"records": "rows", "changes": "rows", "recorded": "new", "rejected": "refused", "duplicates": "known"}
-_COUNT_EVENTS = (
-    update(imports)
-    .where(imports.c.id == bindparam("run"))
-    .values({name: imports.c[name] + bindparam(more) for name, more in _MORE.items()})
-)
+_COUNT_EVENTS = UPDATE_IMPORT.values({name: imports.c[name] + bindparam(more) for name, more in _MORE.items()})
 
 
 def _hold_optins(lock: RecordingLock, import_id: str, batch: IncomingBatch) -> int:

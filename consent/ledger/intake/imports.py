@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
 import orjson
-from sqlalchemy import Connection, Row, Select, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from consent.imports import Checkpoint, ImportProgress, ImportSource, ImportState
 from consent.ledger.database import LedgerPart
@@ -62,6 +62,15 @@ class ReassertTerms:
         return {"export_from": first, "export_to": last}
 
 
+IMPORT = select(imports).where(imports.c.id == bindparam("its"))
+IMPORT_LOCKED = IMPORT.with_for_update()
+UPDATE_IMPORT = update(imports).where(imports.c.id == bindparam("its"))
+"""The import `its`: what is known of it, the same so that no one else changes it meanwhile, and what changes it.
+
+Made once, as what each import needs: to build a statement takes a few times as long as to run it.
+"""
+
+
 def reassert_terms(row: Row[Any], rules: ReassertRules) -> ReassertTerms:
     """Return the terms for an import, a row of `imports`, where the settings have these rules.
 
@@ -86,7 +95,7 @@ class Imports(LedgerPart):
             fingerprint, row = find_import(tx, source.fingerprint, source.reassert)
             if row is None:
                 begin_import(tx, source, now, fingerprint)
-                row = tx.execute(_of_bytes(fingerprint)).one()
+                row = tx.execute(_OF_BYTES, {"its": fingerprint}).one()
             elif row.state in {"reading", "read"}:
                 _renew_options(tx, row, source)
             return progress_of(row)
@@ -107,16 +116,13 @@ class Imports(LedgerPart):
         now = self.core.now()
 
         def work(tx: Connection) -> None:
-            mine = (imports.c.id == import_id, imports.c.state == "reading")
-            rows = imports.c.records - imports.c.skipped
-            row = tx.execute(
-                select(imports.c.own_times, rows, imports.c.replaces).where(*mine).with_for_update()
-            ).first()
-            if row is not None:
-                terms = ReassertTerms(self.core.reassert, find_export_time(row[0], row[1]))
+            row = tx.execute(IMPORT_LOCKED, {"its": import_id}).first()
+            if row is not None and row.state == "reading":
+                terms = ReassertTerms(self.core.reassert, find_export_time(row.own_times, row.records - row.skipped))
                 if row.replaces is not None:
                     date_behind_undoing(tx, import_id)
-                tx.execute(update(imports).where(*mine).values(state="read", read_at=now, **terms.columns))
+                read = {"its": import_id, "state": "read", "read_at": now, **terms.columns}
+                tx.execute(UPDATE_IMPORT, read)
 
         self.database.write(work)
 
@@ -150,14 +156,14 @@ def _renew_options(tx: Connection, row: Row[Any], source: ImportSource) -> None:
 
 def find_import(tx: Connection, fingerprint: str, reassert: Reassert | None) -> tuple[str, Row[Any] | None]:
     """Return the import that goes on with these bytes, None if one is to be begun; and the fingerprint that it has."""
-    row = tx.execute(_of_bytes(fingerprint)).first()
+    row = tx.execute(_OF_BYTES, {"its": fingerprint}).first()
     if reassert is not Reassert.ALWAYS:
         return fingerprint, row
     own, number = fingerprint, 0
     while row is not None and not _goes_on(tx, row):
         number += 1
         own = f"{fingerprint} sent again {number}"
-        row = tx.execute(_of_bytes(own)).first()
+        row = tx.execute(_OF_BYTES, {"its": own}).first()
     return own, row
 
 
@@ -168,8 +174,7 @@ def _goes_on(tx: Connection, row: Row[Any]) -> bool:
     return bool(row.reassert == Reassert.ALWAYS.value) and first_change(tx, row.id, 0, pending) is not None
 
 
-def _of_bytes(fingerprint: str) -> Select[Any]:
-    return select(imports).where(imports.c.fingerprint == fingerprint)
+_OF_BYTES = select(imports).where(imports.c.fingerprint == bindparam("its"))
 
 
 _IMPORT_COLUMNS = (

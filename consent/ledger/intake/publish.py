@@ -25,8 +25,8 @@ from consent.guards.findings import Finding
 from consent.imports import REFUSED, PublishProgress
 from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
-from consent.ledger.dialects.statements import NEW, among, behind, bulk, first_change, plain_numbers, portions
-from consent.ledger.intake.imports import reassert_terms
+from consent.ledger.dialects.statements import BEHIND, NEW, among, bulk, first_change, plain_numbers, portions
+from consent.ledger.intake.imports import IMPORT, IMPORT_LOCKED, UPDATE_IMPORT, reassert_terms
 from consent.ledger.intake.noops import merge_noops
 from consent.ledger.intake.reassign import reassign_noted
 from consent.ledger.merge_sql import merge_pending
@@ -116,19 +116,21 @@ class Publisher(LedgerPart):
         return {import_id: tuple(place) for import_id, *place in rows}
 
 
+_UNCHECKED = (imports.c.id == bindparam("its"), imports.c.state == "read", imports.c.checked_at.is_(None))
+_FIND_UNCHECKED = select(imports).where(*_UNCHECKED).with_for_update()
+_NOTE_FINDINGS = update(imports).where(*_UNCHECKED, imports.c.merged_to.not_in((HOLDING, PASSING)))
+_NOTE_STEP = UPDATE_IMPORT.values(steps=imports.c.steps + 1)
+
+
 def _note_findings(tx: Connection, import_id: str, found: list[Finding], optouts: int, now: int) -> int | None:
     """Keep what the guards have found, unless another process has done it, and begin to carry it out."""
     RecordingLock.acquire(tx)
-    mine = (imports.c.id == import_id, imports.c.state == "read", imports.c.checked_at.is_(None))
-    new = imports.c.merged_to.not_in((HOLDING, PASSING))
-    if tx.execute(select(imports.c.id).where(*mine, new).with_for_update()).first() is not None:
-        way = HOLDING if any(one.holds for one in found) else PASSING
-        values = {
-            "optouts": optouts,
-            "findings": json.dumps([one.as_json() for one in found]) if found else None,
-            "merged_to": way,
-        }
-        tx.execute(update(imports).where(*mine).values(**values))
+    values = {
+        "optouts": optouts,
+        "findings": json.dumps([one.as_json() for one in found]) if found else None,
+        "merged_to": HOLDING if any(one.holds for one in found) else PASSING,
+    }
+    tx.execute(_NOTE_FINDINGS, {"its": import_id, **values})
     return _carry_out(tx, import_id, 0, now)
 
 
@@ -138,24 +140,24 @@ def _carry_out(tx: Connection, import_id: str, after: int, now: int) -> int | No
     The opt-outs of a stream are on their way; its opt-ins are held until it has been checked.
     """
     RecordingLock.acquire(tx)
-    mine = (imports.c.id == import_id, imports.c.state == "read", imports.c.checked_at.is_(None))
-    row = tx.execute(select(imports).where(*mine).with_for_update()).first()
+    row = tx.execute(_FIND_UNCHECKED, {"its": import_id}).first()
     if row is None or row.merged_to not in (HOLDING, PASSING):
         return None  # another process has done it
     holds, moved, at_once = row.merged_to == HOLDING, array("q"), guard_checks.MOVED_AT_ONCE
     if holds is not bool(row.stream):
         before, then = (State.PENDING, State.HELD) if holds else (State.HELD, State.PENDING)
-        query = select(changes.c.id).where(*behind(import_id, after), changes.c.state == before.value)
-        moved = plain_numbers(tx.execute(query.order_by(changes.c.import_id, changes.c.id).limit(at_once)))
+        query = select(changes.c.id).where(*BEHIND, changes.c.state == before.value)
+        query = query.order_by(changes.c.import_id, changes.c.id).limit(at_once)
+        moved = plain_numbers(tx.execute(query, {"its": import_id, "after": after}))
         for some in portions(moved):
             tx.execute(update(changes).where(among(changes.c.id, some)).values(state=then.value))
-    values: dict[str, Any] = {"steps": imports.c.steps + 1}
+    values: dict[str, Any] = {}
     if len(moved) < at_once:
         values = {"checked_at": now, "merged_to": 0, "state": "held" if holds else "read"}
         if holds:
             guards = [one["guard"] for one in json.loads(row.findings) if one["holds"]]
             guard_checks.note_decision(tx, import_id, guard_checks.OPTRELAY, "held", ", ".join(guards), now)
-    tx.execute(update(imports).where(imports.c.id == import_id).values(**values))
+    tx.execute(_NOTE_STEP, {"its": import_id, **values})
     return moved[-1] if len(moved) == at_once else None
 
 
@@ -200,19 +202,24 @@ class _Block:
         return [self.numbers[:first], *portions(self.numbers[first:], CHUNK)]
 
 
+_PENDING = (
+    select(changes.c.id)
+    .where(changes.c.import_id == bindparam("its"), changes.c.id.between(bindparam("first"), bindparam("last")))
+    .where(changes.c.state == State.PENDING.value)
+    .order_by(changes.c.target_id, changes.c.id)
+)
+
+
 def _next_block(tx: Connection, import_id: str) -> _Block | None:
-    row = tx.execute(select(imports).where(imports.c.id == import_id)).one()
+    row = tx.execute(IMPORT, {"its": import_id}).one()
     if row.state not in _NEXT or row.merged_to == MOVING:
         return None
     place = (import_id, row.state, row.merged_to)
-    left = (changes.c.import_id == import_id, changes.c.id > row.merged_to)
     first = first_change(tx, import_id, row.merged_to)
     if first is None:
         return _Block(*place, None, ())
     last = first + BLOCK - 1
-    pending = (*left, changes.c.id <= last, changes.c.state == State.PENDING.value)
-    query = select(changes.c.id).where(*pending).order_by(changes.c.target_id, changes.c.id)
-    numbers = plain_numbers(tx.execute(query))
+    numbers = plain_numbers(tx.execute(_PENDING, {"its": import_id, "first": first, "last": last}))
     return _Block(*place, None if first_change(tx, import_id, last) is None else last, numbers)
 
 
@@ -222,14 +229,14 @@ def _move(tx: Connection, *, import_id: str, done: Moved, now: int) -> Moved | N
 
 
 _DUPLICATES = select(literal(1)).where(pending_duplicates.c.import_id == imports.c.id).exists()
-_FOUND = select(imports, _DUPLICATES.label("has_duplicates")).where(imports.c.id == bindparam("its"))
+_FOUND = IMPORT.add_columns(_DUPLICATES.label("has_duplicates"))
 """An import, and whether any of its rows was set aside while it was read, as its no-ops were."""
 
 
 def _merge_aside(tx: Connection, import_id: str, now: int, *, rules: ReassertRules) -> int | None:
     """Take over the next pending duplicates, or else merge the next no-ops; return how many (None: none was left)."""
     lock = RecordingLock.acquire(tx)  # before the import, as in every transaction that records
-    row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).one()
+    row = tx.execute(IMPORT_LOCKED, {"its": import_id}).one()
     if row.state != "read":
         return None
     if (noted := reassign_noted(lock, import_id)) or not row.noops:
@@ -239,7 +246,7 @@ def _merge_aside(tx: Connection, import_id: str, now: int, *, rules: ReassertRul
 
 def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, rules: ReassertRules) -> bool:
     """Do what is next to a chunk; return False, having done nothing, if another process has gone on with the import."""
-    row = tx.execute(select(imports).where(imports.c.id == block.import_id).with_for_update()).one()
+    row = tx.execute(IMPORT_LOCKED, {"its": block.import_id}).one()
     if (row.state, row.merged_to) != (block.state, block.merged_to):
         return False
     stamped = 0
@@ -251,14 +258,13 @@ def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, rule
         # Else a change could become due, be claimed and sent while a newer one is found to be so already.
         lock = MergeLock.acquire(tx)
         enqueue(lock, chunk, now=now, untried=True)  # what has a code was tried, and waits for its time
-    reached: dict[str, Any] = {"steps": imports.c.steps + 1}
+    reached: dict[str, Any] = {}
     if not chunk or chunk[-1] == block.numbers[-1]:
         reached["merged_to"] = block.last or 0
         if block.last is None:  # in the same transaction: most files are one small block
             reached["state"] = _NEXT[block.state]
             if block.is_last:
                 reached["released_at"] = now
-    if stamped:
-        reached["stamped"] = imports.c.stamped + stamped
-    tx.execute(update(imports).where(imports.c.id == block.import_id).values(**reached))
+    note = _NOTE_STEP.values(stamped=imports.c.stamped + stamped) if stamped else _NOTE_STEP
+    tx.execute(note, {"its": block.import_id, **reached})
     return True

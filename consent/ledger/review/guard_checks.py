@@ -15,7 +15,7 @@ from consent.change import Action
 from consent.guards.findings import EarlierFile, FileFigures, Finding, findings, merged
 from consent.guards.rules import REMEMBERED, Guard, ImportGuards
 from consent.ledger.database import Database
-from consent.ledger.dialects.statements import NEW, among, behind, bulk, plain_rows, portions
+from consent.ledger.dialects.statements import BEHIND, NEW, among, bulk, plain_rows, portions
 from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.review import effects
 from consent.ledger.schema import audit_log, changes, imports
@@ -130,8 +130,9 @@ def move_decided(tx: Connection, import_id: str, done: Moved, now: int) -> Moved
     decided = decided_states(tx, import_id)
     after = done.last if done.decided == decided else 0
     held = (changes.c.state == State.HELD.value, changes.c.action.in_([action.value for action in decided]))
-    query = select(changes.c.id, changes.c.action).where(*behind(import_id, after), *held)
-    rows = plain_rows(tx.execute(query.order_by(changes.c.import_id, changes.c.id).limit(MOVED_AT_ONCE)))
+    query = select(changes.c.id, changes.c.action).where(*BEHIND, *held)
+    query = query.order_by(changes.c.import_id, changes.c.id).limit(MOVED_AT_ONCE)
+    rows = plain_rows(tx.execute(query, {"its": import_id, "after": after}))
     for action, state in decided.items():
         ids = [number for number, its in rows if its == action.value]
         settled = {} if state is State.PENDING else {"settled_at": now}
