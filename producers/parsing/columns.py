@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from consent.errors import ConfigurationError, UnusableHeader
 from consent.row import ConsentRow
@@ -93,10 +93,14 @@ def vocabulary(
 
     Raises ConfigurationError, with a suggestion, if a map leads to a column that is not known.
     """
-    names = [*KNOWN, *(field for row in rows for field in row.model_fields)]
-    bare = Vocabulary({plain(name): name for name in names}, {})
+    bare = Vocabulary(_by_plain((*KNOWN, *(field for row in rows for field in row.model_fields))), {})
     ours = {plain(their): _ours(bare, ours) for their, ours in (maps or {}).items()}
     return Vocabulary(bare.plain, ours, only_maps)
+
+
+@lru_cache(maxsize=32)  # `optrelay map` asks a hundred times for those of one provider
+def _by_plain(names: tuple[str, ...]) -> Mapping[str, str]:
+    return {plain(name): name for name in names}
 
 
 _NOT_BY_DEFAULT = {"connection", "effective_at", "change_id", RECORDED_AS, *OWN}
