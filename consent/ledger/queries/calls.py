@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from consent.change import Bucket
 from consent.ledger.database import LedgerPart
@@ -63,15 +63,17 @@ class CallQueries(LedgerPart):
 
     def earlier_tries(self, task: CustomerTask) -> list[Try]:
         """Return the calls that were made for a task's changes and are written down, the oldest first."""
-        facts = (attempts.c.at, attempts.c.milliseconds, attempts.c.code, attempts.c.change_ids)
-        query = select(*facts).where(attempts.c.target_id == task.target_id, attempts.c.purpose != WITNESS)
         claimed_ids = {change.id for change in task.changes}
-        made = self.database.read(lambda tx: tx.execute(query).all())
+        made = self.database.read(lambda tx: tx.execute(_TRIES, {"whose": task.target_id}).all())
         return sorted(
             Try(at, at + milliseconds * 1_000, code)
             for at, milliseconds, code, ids in made
             if claimed_ids.intersection(orjson.loads(ids))
         )
+
+
+_FACTS = (attempts.c.at, attempts.c.milliseconds, attempts.c.code, attempts.c.change_ids)
+_TRIES = select(*_FACTS).where(attempts.c.target_id == bindparam("whose"), attempts.c.purpose != WITNESS)
 
 
 def _call(row: Any) -> tuple[int, int, int | None]:

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, union_all
+from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, union_all
 
 from consent.change import Bucket
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import bulk, first_change
+from consent.ledger.intake.imports import IMPORT
 from consent.ledger.queue.tasks import IN_DOUBT
 from consent.ledger.review.fuse_steps import held_by_fuses
 from consent.ledger.schema import (
@@ -121,7 +122,7 @@ class ImportQueries(LedgerPart):
         """Return what has become of an import, or None if there is no such import."""
 
         def work(tx: Connection) -> ImportReport | None:
-            row = tx.execute(select(imports).where(imports.c.id == import_id)).first()
+            row = tx.execute(IMPORT, {"its": import_id}).first()
             return None if row is None else _report(tx, row)
 
         return self.database.read(work, by_key=True)  # else PostgreSQL reads all imports to count a large one
@@ -165,17 +166,14 @@ class ImportQueries(LedgerPart):
         newest = select(slots.c.newest_id).where(slots.c.target_id.in_(select(customer_tasks.c.target_id)))
         waiting = select(changes.c.import_id).where(changes.c.id.in_(newest), changes.c.state == State.PENDING.value)
         published = or_(imports.c.state == "released", and_(imports.c.state == "reading", imports.c.stream == 1))
-        query = select(imports.c.id).where(
-            or_(imports.c.state.in_(("read", "merged")), published & imports.c.id.in_(waiting))
-        )
-        ordered = query.order_by(imports.c.started_at, imports.c.id)
+        unsent = or_(imports.c.state.in_(("read", "merged")), published & imports.c.id.in_(waiting))
+        ordered = select(imports.c.id).where(unsent).order_by(imports.c.started_at, imports.c.id)
         return list(self.database.read(lambda tx: tx.execute(ordered).scalars().all()))
 
     def first_pending(self, import_id: str, since: int) -> int | None:
         """Return the number of an import's first pending change from the number `since` on, None if there is none."""
-        return self.database.read(
-            lambda tx: first_change(tx, import_id, since - 1, changes.c.state == State.PENDING.value)
-        )
+        pending = changes.c.state == State.PENDING.value
+        return self.database.read(lambda tx: first_change(tx, import_id, since - 1, pending))
 
     def pending_by_bucket(self) -> dict[Bucket, int]:
         """Return how many customer tasks each bucket has left."""
@@ -226,9 +224,7 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
     states, latest, letters = _counted(tx, row.id)
     states[_OF_NOOPS.get(row.state, State.PENDING).value] += row.noops
     states[State.PENDING.value] += states[State.HELD.value]
-    why = rejects.c.message
-    refused = select(rejects.c.code, func.count(), func.min(why), func.max(why)).where(rejects.c.import_id == row.id)
-    refusals = tx.execute(refused.group_by(rejects.c.code)).all()
+    refusals = tx.execute(_REFUSALS, {"its": row.id}).all()
     return ImportReport(
         import_id=row.id,
         name=row.name,
@@ -256,26 +252,33 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
     )
 
 
+_WHY, _MINE, _C = rejects.c.message, changes.c.import_id == bindparam("its"), changes.c
+_REFUSALS = select(rejects.c.code, func.count(), func.min(_WHY), func.max(_WHY)).group_by(rejects.c.code)
+_REFUSALS = _REFUSALS.where(rejects.c.import_id == bindparam("its"))
+_FACTS = (func.count(), func.min(_C.reason), func.max(_C.reason), func.count(_C.discarded_at))
+_BY_CODE = select(_C.state, _C.code, func.max(_C.settled_at), *_FACTS).where(_MINE).group_by(_C.state, _C.code)
+_BY_STATE = (func.count().filter(_C.state == state.value) for state in State)
+_STATES = select(*_BY_STATE, func.max(_C.settled_at)).where(_MINE)
+_LETTERS = select(_C.code, *_FACTS).where(_MINE, _C.id.in_(select(dead_letters.c.change_id))).group_by(_C.code)
+_LETTERS = _LETTERS.where(_C.state == State.DEAD.value)
+
+
 def _counted(tx: Connection, import_id: str) -> tuple[dict[str, Any], int, list[Any]]:
     """Return an import's changes by state, when the last of them was settled, and its dead letters by code.
 
     Of the letters of a code: how many, the first and the last of their reasons, how many were discarded.
     """
-    mine, c = changes.c.import_id == import_id, changes.c
-    facts = (func.count(), func.min(c.reason), func.max(c.reason), func.count(c.discarded_at))
+    its = {"its": import_id}
     if bulk(tx).hashes_groups:
         states, latest, letters = dict.fromkeys((state.value for state in State), 0), 0, list[Any]()
-        each = select(c.state, c.code, func.max(c.settled_at), *facts).where(mine).group_by(c.state, c.code)
-        for state, code, settled_at, *found in tx.execute(each):
+        for state, code, settled_at, *found in tx.execute(_BY_CODE, its):
             states[state] += found[0]
             latest = max(latest, settled_at or 0)
             letters += [(code, *found)] if state == State.DEAD.value else []
         return states, latest, letters
-    by_state = (func.count().filter(c.state == state.value) for state in State)
-    *counted, last = tx.execute(select(*by_state, func.max(c.settled_at)).where(mine)).one()
+    *counted, last = tx.execute(_STATES, its).one()
     states = dict(zip((state.value for state in State), counted, strict=True))
-    died = select(c.code, *facts).where(mine, c.id.in_(select(dead_letters.c.change_id)), c.state == State.DEAD.value)
-    letters = list(tx.execute(died.group_by(c.code))) if states[State.DEAD.value] else []
+    letters = list(tx.execute(_LETTERS, its)) if states[State.DEAD.value] else []
     return states, last or 0, letters
 
 

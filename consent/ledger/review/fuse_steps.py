@@ -164,10 +164,13 @@ def _imports_of(tx: Connection, row: Row[Any]) -> tuple[str, ...]:
     return tuple(tx.execute(select(imports.c.id).where(*runs)).scalars())
 
 
+_ANY_HELD = select(customer_tasks.c.target_id).where(is_held).limit(1)
+
+
 def held_by_fuses(tx: Connection, import_id: str, by_guards: int) -> dict[str, int]:
     """Return how many changes of an import are held beside those that guards hold: their customers wait for a fuse."""
     fused = 0
-    if tx.execute(select(customer_tasks.c.target_id).where(is_held).limit(1)).first() is not None:
+    if tx.execute(_ANY_HELD).first() is not None:
         held = changes.join(customer_tasks, customer_tasks.c.target_id == changes.c.target_id)
         mine = (changes.c.import_id == import_id, changes.c.state == State.PENDING.value, is_held)
         fused = tx.execute(select(func.count()).select_from(held).where(*mine)).scalar_one()
