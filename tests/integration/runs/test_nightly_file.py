@@ -25,7 +25,7 @@ def shop(tmp_path: Path) -> Iterator[Company]:
 
 
 @pytest.mark.parametrize(
-    ("count", "customers", "processes"), [(2_000, 500, 2), pytest.param(10_000, 2_500, 4, marks=pytest.mark.proof)]
+    ("count", "customers", "processes"), [(800, 200, 2), pytest.param(10_000, 2_500, 4, marks=pytest.mark.proof)]
 )
 def test_a_shuffled_file_ends_in_the_newest_changes(shop: Company, count: int, customers: int, processes: int) -> None:
     """Many rows for each customer, by several processes.
