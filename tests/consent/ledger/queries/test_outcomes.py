@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from random import Random
 
 import pytest
@@ -123,7 +123,7 @@ def test_no_outcome_is_missed_while_others_settle(ledger: Ledger, seed: int) -> 
         workers = [pool.submit(_work, ledger, worker, Random(seed * 100 + worker)) for worker in range(4)]
         newer = pool.submit(imported, ledger, *(change_of(who, "OPTOUT", 5) for who in people[::3]))
         cursor = None
-        while not all(one.done() for one in (*workers, newer)):
+        while wait((*workers, newer), 0.002).not_done:
             page = ledger.queries.outcomes_after(cursor, 7)
             seen, cursor = [*seen, *page.outcomes], page.cursor
     for one in (*workers, newer):

@@ -21,7 +21,6 @@ from consent.ledger.telemetry import counters
 from consent.ledger.telemetry.tallies import HONOUR_SECONDS
 from consent.outcome import Applied, PermanentFailure, Unchanged
 from tests.support.clock import Clock
-from tests.support.examples import examples
 from tests.support.ledgers import BUCKET, change_of, deliver, imported, settlement
 
 NO = PermanentFailure("404", "there is no such customer")
@@ -108,9 +107,9 @@ def test_a_process_that_is_killed_while_it_counts_has_counted_nothing(
     assert ledger.counters.tallies()["calls"] == {("capillary", "", "2xx"): 1}
 
 
-def test_counts_are_exact_while_many_deliver_and_several_count(ledger: Ledger, ledger_url: str) -> None:
+@pytest.mark.parametrize("customers", [100, pytest.param(400, marks=pytest.mark.proof)])
+def test_counts_are_exact_while_many_deliver_and_several_count(ledger: Ledger, ledger_url: str, customers: int) -> None:
     """Four deliveries settle while two processes count: the sums are those of the ledger, and none waits forever."""
-    customers = examples(400, share=2)
     import_id = imported(ledger, *(change_of(str(n)) for n in range(customers)))
 
     def delivering(name: str) -> None:
