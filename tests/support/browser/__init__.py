@@ -15,7 +15,6 @@ from typing import Any
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
 DRIVER, CHROMIUM = shutil.which("chromedriver"), shutil.which("chromium")
 MISSING = "no chromium and chromedriver here: apt-get install chromium chromium-driver"
@@ -84,6 +83,8 @@ def fill_in(driver: webdriver.Chrome, action: str, **fields: str) -> None:
 
 def press(driver: webdriver.Chrome, element: Any) -> None:
     """Press a button or a link, and wait until another page has come."""
+    from selenium.webdriver.support.ui import WebDriverWait  # brings trio, and few processes of the tests see a browser
+
     before = driver.find_element(By.TAG_NAME, "html")
     element.click()
     WebDriverWait(driver, 20).until(lambda now: now.find_element(By.TAG_NAME, "html") != before)
