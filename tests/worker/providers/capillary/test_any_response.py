@@ -72,7 +72,7 @@ def calls(changes: Any) -> st.SearchStrategy[Any]:
     return st.sampled_from([request, alone, read_back(request, changes)])
 
 
-@settings(max_examples=examples(600), deadline=None)
+@settings(max_examples=examples(600, share=10), deadline=None)
 @given(CHANGES.flatmap(calls), TEXT, STATUS, st.none() | st.floats(0, 90_000))
 def test_every_change_ends_once(request: Any, text: str, status: int, retry_after: float | None) -> None:
     """Reading never raises, and puts every change either under the outcomes or into one further call."""
@@ -84,7 +84,7 @@ def test_every_change_ends_once(request: Any, text: str, status: int, retry_afte
     assert all(each.purpose != "alone" for each in answer.further) or request.purpose == "write"
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300, share=10), deadline=None)
 @given(CHANGES.flatmap(calls), STATUS, st.text() | st.dictionaries(st.text(max_size=9), SCALAR).map(json.dumps))
 def test_nothing_is_applied_without_a_row(request: Any, status: int, text: str) -> None:
     """No change is called applied on a reply that shows no rows."""
