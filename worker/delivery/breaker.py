@@ -8,6 +8,7 @@ docs/resilience.md.
 from __future__ import annotations
 
 import random
+import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -66,6 +67,9 @@ class Observations:
     A bad answer is at first only what one customer drew: its targets are `suspects` until another one is served.
     `unfit` says that the bucket cannot be called at all, `throttled` that every customer has to wait. `blamed` says
     that an answer may be the fault of its change: then it matters when the bucket last did well.
+
+    Calls note what they see in the event loop, while the delivery judges of it in threads: `snapshot` is for those who
+    need it whole.
     """
 
     blamed: bool = False
@@ -78,51 +82,61 @@ class Observations:
     recent: RecentCustomers = field(default_factory=RecentCustomers)
     _served: dict[int, int] = field(default_factory=dict)
     _read_at: int | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def snapshot(self) -> Observations:
+        """Return what has been seen up to now, which changes no more."""
+        with self._lock:
+            return replace(self, suspects=dict(self.suspects), _served=dict(self._served))
 
     def note(self, seen: Health, targets: Iterable[int] = (), *, served: Iterable[int] = (), at: int = 0) -> None:
         """Take in one answer to a call that began `at` (microseconds); of some, who are `served`, it settled a change.
 
         A call says how the provider was when it began: one that is slow may still be served while all others fail.
         """
-        if isinstance(seen, Healthy):
-            self.answered, self.failures = True, 0
-            self._serve(served, at)
-        elif isinstance(seen, Unavailable):
-            self.failures += 1
-            self._suspect(targets, seen)
-        elif isinstance(seen, Unauthorized):
-            self.refusals += 1
-            self._suspect(targets, seen)
-        elif isinstance(seen, Throttled):
-            self.throttled = seen
-            self._suspect(targets, Unavailable("throttled"))
+        with self._lock:
+            if isinstance(seen, Healthy):
+                self.answered, self.failures = True, 0
+                self._serve(served, at)
+            elif isinstance(seen, Unavailable):
+                self.failures += 1
+                self._suspect(targets, seen)
+            elif isinstance(seen, Unauthorized):
+                self.refusals += 1
+                self._suspect(targets, seen)
+            elif isinstance(seen, Throttled):
+                self.throttled = seen
+                self._suspect(targets, Unavailable("throttled"))
 
     def begin_window(self) -> None:
         """Forget what was seen, as a new delivery has seen nothing: what served a minute ago may be down by now.
 
         What stops this delivery is kept for its end.
         """
-        if self.stop:
-            return
-        self.blamed = self.answered = False
-        self.failures = self.refusals = 0
-        self.suspects.clear()
-        self._served.clear()
-        self._read_at = None
+        with self._lock:
+            if self.stop:
+                return
+            self.blamed = self.answered = False
+            self.failures = self.refusals = 0
+            self.suspects.clear()
+            self._served.clear()
+            self._read_at = None
 
     def vouch(self, at: int) -> None:
         """Take in that a harmless read was answered well, which began at this moment.
 
         It is a witness in this window only: that a provider can be read is no news for the customers of others.
         """
-        self.answered, self._read_at, self.refusals = True, max(at, self._read_at or 0), 0
-        self.suspects.clear()
+        with self._lock:
+            self.answered, self._read_at, self.refusals = True, max(at, self._read_at or 0), 0
+            self.suspects.clear()
 
     def excuse(self, target: int) -> None:
         """Take in that the bad answers about a target are its own, and say nothing of the bucket."""
-        self.suspects.pop(target, None)
-        if not self.suspects:
-            self.failures = self.refusals = 0
+        with self._lock:
+            self.suspects.pop(target, None)
+            if not self.suspects:
+                self.failures = self.refusals = 0
 
     @property
     def proven(self) -> bool:
@@ -132,13 +146,15 @@ class Observations:
     @property
     def last_served(self) -> tuple[int, int] | None:
         """Of the targets that were served, the one whose call began last, and when."""
-        return max(self._served.items(), key=lambda one: one[1], default=None)
+        with self._lock:
+            return max(self._served.items(), key=lambda one: one[1], default=None)
 
     def served_since(self, at: int, *, but: int) -> bool:
         """Whether another target was served by a call that began at that moment or later, or a read was answered."""
-        if self._read_at is not None and self._read_at >= at:
-            return True
-        return any(target != but and moment >= at for target, moment in tuple(self._served.items()))
+        with self._lock:
+            if self._read_at is not None and self._read_at >= at:
+                return True
+            return any(target != but and moment >= at for target, moment in self._served.items())
 
     @property
     def stop(self) -> bool:
@@ -184,10 +200,11 @@ def may_call(found: BucketHealth, now: int) -> bool:
 
 
 def conclude(ledger: Ledger, before: BucketHealth, observations: Observations) -> None:
-    """Write down what a delivery has learnt about its bucket.
+    """Write down what a delivery has learnt about its bucket, up to now: its calls go on.
 
     A delivery in which a customer was served opens nothing: if there is trouble, the next one will serve no customer.
     """
+    observations = observations.snapshot()
     refused = next((one for one in observations.suspects.values() if isinstance(one, Unauthorized)), None)
     unavailable = next((one for one in observations.suspects.values() if isinstance(one, Unavailable)), None)
     if observations.unfit is not None:

@@ -11,6 +11,7 @@ at the customer who was served last, or at one who drew the failure, and goes on
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import Future, wait
@@ -49,6 +50,7 @@ class FuseCheck:
     held: frozenset[int] = frozenset()
     _alike: dict[str, tuple[str, set[int]]] = field(default_factory=dict)
     _asks: bool = True
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _read: tuple[HarmlessRead, Future[bool | None]] | None = None
 
     @property
@@ -75,7 +77,8 @@ class FuseCheck:
                 whose.add(one.task.target_id)
                 self._alike[change.import_id] = outcome.code, whose
                 if len(whose) >= most:
-                    self.suspects |= {change.import_id}
+                    with self._lock:
+                        self.suspects |= {change.import_id}
                     del self._alike[change.import_id]
             elif isinstance(outcome, Applied | Unchanged | PermanentFailure):
                 self._alike.pop(change.import_id, None)
@@ -98,7 +101,8 @@ class FuseCheck:
         except LedgerUnavailable:
             stops = {}
         self.held = frozenset(task.target_id for task in claimed if _all_stopped(task, stops))
-        self.suspects -= suspects
+        with self._lock:
+            self.suspects -= suspects
         self._asks = True
 
     def read_harmless(self, read: HarmlessReader) -> None:

@@ -6,6 +6,7 @@ A provider's `codes.py` makes a reply `THROTTLED`, `worker/providers/classify.py
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ USUAL_SECONDS = 60.0
 _COUNT_FOR = 120.0
 _FIRST_PART = 32
 _SHORTEST = 1.0
+_LATELY = threading.Lock()
+"""Held by who changes when a bucket was throttled: each call that draws a 429 does, in a thread of its own."""
+
 _log = structlog.get_logger()
 
 
@@ -57,11 +61,12 @@ class Throttling:
                 found = (tasks[0], made, seen)
                 if evidence.is_its_own(self.ledger, self.before, self.observations, *found):
                     return None
-            if self._seconds is not None and not asked:
-                return self._seconds  # it was said to several calls at once
-            if not asked:
-                seconds = _growing(self.context.throttled_at, seconds, self.before.trips)
-            self._seconds = seconds
+            with _LATELY:
+                if self._seconds is not None and not asked:
+                    return self._seconds  # it was said to several calls at once
+                if not asked:
+                    seconds = _growing(self.context.throttled_at, seconds, self.before.trips)
+                self._seconds = seconds
             self.context.rate_limiter.push(seconds)
             throttle(self.ledger, self.context.bucket, seconds)
         except LedgerUnavailable as error:

@@ -212,20 +212,21 @@ class RateLimiter:
         if seconds > _LATE_REPLY_SECONDS:
             self.end_delivery(delivery)
             return Reservation()  # it is unknown when Redis' clock was read: these permits are lost
-        if (alone := self._alone.given_to - asked) > 0:  # it has permits of its own yet: those of all lie behind them
+        if alone := self._alone.lasts(asked):  # those of all lie behind its own
             self.push(alone)
-            self._alone.starts = 0.0
             return Reservation()
         if self.written is not None and int(answer[0]) > 0 and int(answer[5]) < self.written.ahead * 1e6 / 2:
             self.written.extend_soon(int(answer[4]), self.interval)
+        doubt = self._doubt
         if int(answer[4]):
             now = int(answer[4]) / 1e6
-            asked, self._doubt = self._clock.learn(now, asked - seconds, asked, _CLOCK_PART * self.slack)
+            asked, doubt = self._clock.learn(now, asked - seconds, asked, _CLOCK_PART * self.slack)
+            self._doubt = doubt
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
-        self._alone.processes, self._alone.starts = max(self.known, processes), 0.0
+        self._alone.processes = max(self.known, processes)
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))
         # Of who wants more and gets as few, several parts may be held at once: for those there is no room.
-        late = max(self._late(), self.reservation_seconds if wanted <= self.spare_calls else 0.0)
+        late = max(self._late(doubt), self.reservation_seconds if wanted <= self.spare_calls else 0.0)
         return Reservation(moments, late, crowded=count == _CROWDED, tat=tat)
 
     def give_back(self, reservation: Reservation, unused: int) -> None:
@@ -269,9 +270,9 @@ class RateLimiter:
         clock = self.store.time()
         self.store.set(self._keys()[0], clock[0] * 1_000_000 + clock[1], nx=True, px=604_800_000)
 
-    def _late(self) -> float:
+    def _late(self, doubt: float) -> float:
         """Return by how many seconds permits of now may be used late: what the clock may be off is used up already."""
-        unknown = max(0.0, self._doubt - _CLOCK_PART * self.slack)
+        unknown = max(0.0, doubt - _CLOCK_PART * self.slack)
         return self.tolerance - min(unknown, self.tolerance / 2)
 
     def _ask(self, arguments: Sequence[str | float]) -> tuple[list[Any], float]:

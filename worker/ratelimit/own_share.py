@@ -6,9 +6,10 @@ That is written into the ledger before it is used, as what Redis gives out is: s
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import redis
 import structlog
@@ -27,7 +28,7 @@ class OwnShare:
 
     `starts` is the moment (of the monotonic clock) before which this process gives itself none: 0 while Redis answers.
     Neither does it before `pushed`, until when the provider asked to be left alone. `given_to` is the moment behind the
-    last permit that it has given itself.
+    last permit that it has given itself. May be asked from several threads at once: each gets moments of its own.
     """
 
     bucket: Bucket
@@ -40,10 +41,20 @@ class OwnShare:
     pushed: float = 0.0
     given_to: float = 0.0
     _written_to: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def lasts(self, now: float) -> float:
+        """Take in that Redis has answered; return for how many seconds this process has permits of its own yet."""
+        with self._lock:
+            self.starts = 0.0
+            return max(0.0, self.given_to - now)
 
     def moments(self, wanted: int, error: redis.RedisError) -> deque[float]:
         """Return the moments of up to `wanted` permits; the first one lies beyond what others have reserved."""
-        now = time.monotonic()
+        with self._lock:
+            return self._moments(time.monotonic(), wanted, error)
+
+    def _moments(self, now: float, wanted: int, error: redis.RedisError) -> deque[float]:
         if not self.starts:
             _log.warning(
                 "rate_limit.redis_lost", bucket=str(self.bucket), share=self.processes, error=type(error).__name__

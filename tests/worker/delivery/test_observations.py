@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from consent.change import Action
@@ -155,3 +160,34 @@ def test_of_a_call_in_doubt_the_part_of_each_customer_may_be_repeated(
 def of(number: int) -> ClaimedChange:
     """A change of that number."""
     return ClaimedChange(number, "", f"EMAIL|{number}", Action.OPTOUT, 0, {})
+
+
+def test_what_is_seen_may_be_judged_while_more_is_seen() -> None:
+    """Calls are noted in the event loop; at the end of a window the delivery judges them in a thread of its own."""
+    seen, over, odd = Observations(), threading.Event(), []
+
+    def calls() -> None:
+        try:
+            for number in itertools.count():
+                if over.is_set():
+                    return
+                seen.note(Unavailable("503"), range(number, number + 5))
+                seen.note(Healthy(), served=[number % 7, number], at=number)
+        except RuntimeError as error:
+            odd.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    with ThreadPoolExecutor() as threads:
+        threads.submit(calls)
+        try:
+            for number in range(20_000):
+                seen.excuse(number)
+                found = seen.snapshot() if number % 10 == 0 else seen
+                assert found is seen or len(list(found.suspects)) == len(found.suspects)
+                assert found.last_served is None or len(found.last_served) == 2
+        finally:
+            over.set()
+            sys.setswitchinterval(interval)
+
+    assert odd == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue.breakers import BucketHealth
+from consent.ledger.queue.tasks import Attempt, CustomerTask
 from consent.outcome import Healthy, Throttled, Unavailable
 from tests.support.clock import Clock
 from tests.support.company import Company, company
@@ -18,6 +21,8 @@ from tests.support.worker import BUCKET, counts, deliveries, record, settled, wi
 from worker.bootstrap import WorkerContext
 from worker.delivery import breaker, throttling
 from worker.delivery.breaker import Observations
+from worker.delivery.results import Call
+from worker.providers.contract import Answer, Request
 
 
 def test_when_told_to_wait_every_process_waits(parts: WorkerContext, shop: Company) -> None:
@@ -105,3 +110,24 @@ def test_waits_of_which_no_length_was_said_grow_and_are_forgotten(monkeypatch: p
     assert (later, list(lately)) == (2.0, [at])
     assert throttling._growing(deque(), 64.0, 3) == 16.0  # a probe has failed three times
     assert throttling._growing(deque(), 3.0, 0) == 1.0
+
+
+def test_many_calls_that_draw_a_429_at_once_agree_on_how_long_to_wait(
+    parts: WorkerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is looked at in a thread of its own: the wait doubles once for all of them, and none of them fails."""
+    growing = throttling._growing
+    monkeypatch.setattr(throttling, "_growing", lambda *given: (time.sleep(0.01), growing(*given))[1])
+    context = parts.bucket_context(BUCKET)
+    target = CustomerTask(1, {}, ())
+    before = BucketHealth(str(BUCKET))
+    call = Call(Request("POST", "/", (target,), ()), 0, 0.0, 429, Answer(Throttled(), {}))
+    made, waits = Attempt(1, 0, 0, "write", 429, "429", ()), []
+    for _ in range(3):
+        context.throttled_at.extendleft([-1e9] * 2_000)  # long ago
+        one = throttling.Throttling(parts.ledger, context, Observations(), before)
+        with ThreadPoolExecutor(16) as threads:
+            waits.append(set(threads.map(lambda _, one=one: one.slow_down(call, made, asked=False), range(64))))
+
+    assert [len(found) for found in waits] == [1, 1, 1]
+    assert len(set.union(*waits)) == 3

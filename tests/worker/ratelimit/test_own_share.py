@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import redis
 from consent.broker.wakeups import redis_client
 from consent.change import Bucket
 from consent.connection import parse_rate
+from consent.ledger.ledger import Ledger
 from console.local.broker import LocalBroker
 from sandbox.rate import worst_window
 from worker.ratelimit.limiter import RateLimiter
@@ -96,3 +98,23 @@ def some(limiter: RateLimiter) -> list[float]:
     while not (found := list(limiter.reserve(20).moments)):
         time.sleep(0.05)
     return found
+
+
+def test_two_threads_give_themselves_no_moment_twice(broker: LocalBroker, ledger: Ledger) -> None:
+    """A delivery reserves for its next batch while a call of it reserves: each has to write into the ledger first."""
+    limiter = rate_limiter(broker.url, "40/second", "one")
+    limiter.prime()
+    limiter.write_into(ledger)
+    limiter.reserve(1)
+    broker.stop()
+    limiter.reserve(1)  # now it knows that the server is away
+
+    started, moments = time.monotonic(), []
+    with ThreadPoolExecutor(4) as threads:
+        while time.monotonic() < started + 3.5:
+            for found in threads.map(limiter.reserve, [10] * 4):
+                moments.extend(found.moments)
+
+    assert len(moments) > 40
+    assert len(set(moments)) == len(moments)
+    assert worst_window(sorted(moments), 1.0) <= 44
