@@ -18,7 +18,7 @@ from chaos.consents import Consents
 from chaos.estate import Estate
 from chaos.inflicting import Inflicting, Pulse
 from chaos.plan import KILLS, Fault, plan
-from chaos.verdict import Verdict, judge, left_over, recoveries, table
+from chaos.verdict import Verdict, judge, left_over, own_errors, recoveries, table
 from consent.ledger.ledger import Ledger
 from sandbox.capillary.settings import CapillarySettings
 from sandbox.server import running
@@ -146,6 +146,9 @@ def _add(verdict: Verdict, inflicting: Inflicting, pulse: Pulse) -> None:
     for moment, kind in inflicting.moments:
         felt[kind].append(pulse.recovery(moment, usual))
     began = pulse.beats[0][0]
+    if errors := own_errors(inflicting.estate.folder):
+        verdict.own_errors = len(errors)
+        verdict.figures["errors of our own"] = errors[:20]
     verdict.figures["usual calls a second"] = round(usual, 1)
     verdict.figures["timeline"] = [f"{moment - began:.1f} {kind}" for moment, kind in inflicting.moments]
     verdict.figures["pulse"] = [(round(at - began, 1), calls) for at, calls, _ in pulse.beats[::4]]

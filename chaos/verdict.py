@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ class Verdict:
     unbalanced: int = 0
     wrongly_dead: int = 0
     unfinished: int = 0
+    own_errors: int = 0
     figures: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -103,6 +105,15 @@ def _events(ledger: Ledger) -> int:
     return ledger.database.read(lambda tx: tx.execute(count).scalar_one())
 
 
+_OWN_ERROR = re.compile("the worker failed|an unexpected error|task.unplannable|reply.unreadable")
+
+
+def own_errors(folder: Path) -> list[str]:
+    """Return what the logs in a folder, and in those below it, tell of errors that no fault explains: they are ours."""
+    lines = (line for log in sorted(folder.rglob("*.log")) for line in log.read_text(errors="replace").splitlines())
+    return [line for line in lines if _OWN_ERROR.search(line)]
+
+
 def recoveries(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     """Return how long each kind of fault was felt after its end: how often, median and longest, in seconds."""
     return {
@@ -121,10 +132,12 @@ def table(verdict: Verdict, seconds: float) -> str:
         "imports not balanced or not sealed": verdict.unbalanced,
         "dead letters that are no one's fault": verdict.wrongly_dead,
         "customer tasks left over": verdict.unfinished,
+        "errors of our own in the logs": verdict.own_errors,
     }
     lines = [f"{number:>8,}  {name}" for name, number in names.items()]
     figures = {k: v for k, v in verdict.figures.items() if isinstance(v, int)}
     lines += ["", *(f"{number:>8,}  {name}" for name, number in figures.items())]
+    lines += verdict.figures.get("errors of our own", [])
     lines += ["", f"{'times':>8}  {'p50 s':>6}  {'max s':>6}  felt after"]
     for kind, row in verdict.figures.get("recovery", {}).items():
         lines.append(f"{row['times']:>8}  {row['p50']:>6}  {row['max']:>6}  {kind}")

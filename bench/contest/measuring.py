@@ -17,6 +17,7 @@ from bench.contest.watching import Processor, Surroundings, spent_before_opening
 from bench.contest.work import WARM_UP_CUSTOMER, Work, write_work
 from bench.worker.fast_server import fast_server
 from bench.yardstick import yardstick
+from chaos.verdict import own_errors
 
 WARM_UP_ROWS = 40
 STALLED_SECONDS = 30.0
@@ -157,6 +158,8 @@ def _measured(attempt: Attempt, work: Work, latency: float, pids: tuple[int, ...
         why = around.describe(watch.longest_gap)
         print(f"{contestant.name} made no call for {longest_pause:.1f} s: {why}; its programs wrote:", file=sys.stderr)
         print(attempt.stage.read_logs(), file=sys.stderr)
+    for line in own_errors(attempt.stage.folder):
+        print(f"{contestant.name}: {line}", file=sys.stderr)
     return Result(
         key=contestant.key,
         name=contestant.name,
