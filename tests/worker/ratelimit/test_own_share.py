@@ -114,6 +114,7 @@ def test_two_threads_give_themselves_no_moment_twice(broker: LocalBroker, ledger
         while time.monotonic() < started + 3.5:
             for found in threads.map(limiter.reserve, [10] * 4):
                 moments.extend(found.moments)
+            time.sleep(0.03)
 
     assert len(moments) > 40
     assert len(set(moments)) == len(moments)
