@@ -57,8 +57,9 @@ class Database:
         """The engine of the process that asks; a child of a fork gets its own."""
         pid = os.getpid()
         if (found := self._engines.get(pid)) is None:
-            for other in [one for one in self._engines if one != pid]:
-                self._engines.pop(other).dispose(close=False)  # its connections are the parent's
+            for other in [one for one in list(self._engines) if one != pid]:
+                if (theirs := self._engines.pop(other, None)) is not None:
+                    theirs.dispose(close=False)  # its connections are the parent's
             # Of two threads that come first, both get the engine of one; the other's has opened nothing yet.
             found = self._engines.setdefault(pid, self.dialect.make_engine(self.url))
         return found
@@ -238,22 +239,21 @@ class ServerClock:
     """The database's clock, so that leases mean the same on every machine whatever its own clock says.
 
     It is asked now and then; in between, this machine's monotonic clock goes on from there. While the database is away
-    the last answer holds. A ledger that is a file needs none.
+    the last answer holds. A ledger that is a file needs none. Threads may ask while another one has it set anew.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._base: int | None = None
-        self._at = 0.0
+        self._found: tuple[int, float] | None = None  # the server's time, and when it was that by ours
         self._asked = 0.0
 
     def __call__(self) -> int:
         """Return the time in microseconds since 1970-01-01 UTC."""
-        if self._base is None or time.monotonic() - self._asked > _BELIEVED_SECONDS:
+        if self._found is None or time.monotonic() - self._asked > _BELIEVED_SECONDS:
             self._ask()
-        if self._base is None:
+        if (found := self._found) is None:
             return wall_clock()
-        return self._base + int((time.monotonic() - self._at) * 1_000_000)
+        return found[0] + int((time.monotonic() - found[1]) * 1_000_000)
 
     def _ask(self) -> None:
         before = self._asked = time.monotonic()
@@ -263,7 +263,7 @@ class ServerClock:
             return
         after = time.monotonic()
         if found is not None:
-            self._base, self._at = int(found * 1_000_000), (before + after) / 2
+            self._found = int(found * 1_000_000), (before + after) / 2
 
 
 def wall_clock() -> int:
