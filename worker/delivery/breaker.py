@@ -66,13 +66,15 @@ class Observations:
 
     A bad answer is at first only what one customer drew: its targets are `suspects` until another one is served.
     `unfit` says that the bucket cannot be called at all, `throttled` that every customer has to wait. `blamed` says
-    that an answer may be the fault of its change: then it matters when the bucket last did well.
+    that an answer may be the fault of its change: then it matters when the bucket last did well. `failed` says that the
+    delivery itself has failed.
 
     Calls note what they see in the event loop, while the delivery judges of it in threads: `snapshot` is for those who
     need it whole.
     """
 
     blamed: bool = False
+    failed: bool = False
     answered: bool = False
     failures: int = 0
     refusals: int = 0
@@ -159,7 +161,7 @@ class Observations:
     @property
     def stop(self) -> bool:
         """Whether to make no further call in this delivery."""
-        stopped = self.unfit is not None or self.throttled is not None
+        stopped = self.failed or self.unfit is not None or self.throttled is not None
         return stopped or self.refusals >= REFUSALS_TO_STOP or self.failures >= FAILURES_TO_OPEN
 
     def _suspect(self, targets: Iterable[int], seen: Unauthorized | Unavailable) -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import structlog
 from aiolimiter import AsyncLimiter
 
 from consent.change import Bucket
 from consent.connection import ConnectionSettings, Rate
+from consent.errors import place_of
 from consent.ledger.queue.overlaps import Overlap
+from consent.ledger.queue.tasks import CustomerTask
+from consent.outcome import Retry
 from worker.delivery.concurrency import ConcurrencyLimit
 from worker.http.client import Sender
-from worker.providers.contract import Provider
+from worker.providers.contract import Plan, Provider
 from worker.ratelimit.limiter import RateLimiter
 
 _CAP_SECONDS = 0.25
 _HEADROOM = 1.1
 _FIRST_GUESS_SECONDS = 0.05
+_log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -39,6 +45,20 @@ class BucketContext:
     targets_per_call: int = 1
     call_seconds: float = _FIRST_GUESS_SECONDS
     throttled_at: deque[float] = field(default_factory=deque)
+
+    def plan(self, tasks: Sequence[CustomerTask]) -> Plan:
+        """Turn tasks into requests; one with which the provider's code fails waits, and takes no other with it."""
+        try:
+            return self.provider.plan(tasks, self.settings)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its neighbours must not suffer
+            where = place_of(error)
+        if len(tasks) > 1:
+            parts = [self.plan([task]) for task in tasks]
+            outcomes = {number: one for part in parts for number, one in part.outcomes.items()}
+            return Plan(tuple(series for part in parts for series in part.series), outcomes)
+        _log.error("task.unplannable", bucket=str(self.bucket), error=where)
+        later = Retry("unplannable", f"the worker could make no request of it ({where})", counts=True)
+        return Plan((), {change.id: later for task in tasks for change in task.changes})
 
 
 def process_cap(rate: Rate) -> AsyncLimiter:

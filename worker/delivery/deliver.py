@@ -19,11 +19,11 @@ from typing import TypeVar
 
 import structlog
 
-from consent.errors import LedgerUnavailable, place_of
+from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import CustomerTask, Settlement
-from consent.outcome import Retry, Unauthorized
+from consent.outcome import Unauthorized
 from worker.delivery import breaker
 from worker.delivery.breaker import Observations
 from worker.delivery.bucket_context import BucketContext
@@ -33,7 +33,6 @@ from worker.delivery.permits import Permits
 from worker.delivery.results import DOUBT, Retries, RetryPolicy, TaskResult
 from worker.delivery.throttling import Throttling
 from worker.delivery.traces import DeliveryTrace
-from worker.providers.contract import Plan
 
 SETTLE_EVERY_SECONDS = 0.5
 SETTLE_AT_ONCE = 500
@@ -132,27 +131,13 @@ class Delivery:
             return None
         if self.trace is not None:
             self.trace.note_batch(tasks)
-        plan = self._plan(tasks)
+        plan = self.context.plan(tasks)
         if (unused := count - len(plan.series)) > 0:
             rate_limiter.give_back(reservation, unused)
         if isinstance(plan.health, Unauthorized):
             self.observations.unfit = plan.health
         latest = self.context.settings.timeout + _BEFORE_LEASE_ENDS
         return ClaimedBatch(tasks, plan, reservation, started + self.lease_seconds - latest)
-
-    def _plan(self, tasks: Sequence[CustomerTask]) -> Plan:
-        """Turn tasks into requests; one with which the provider's code fails waits, and takes no other with it."""
-        try:
-            return self.context.provider.plan(tasks, self.context.settings)
-        except Exception as error:  # noqa: BLE001 - whatever it is, its neighbours must not suffer
-            where = place_of(error)
-        if len(tasks) > 1:
-            parts = [self._plan([task]) for task in tasks]
-            outcomes = {number: one for part in parts for number, one in part.outcomes.items()}
-            return Plan(tuple(series for part in parts for series in part.series), outcomes)
-        _log.error("task.unplannable", bucket=str(self.context.bucket), error=where)
-        later = Retry("unplannable", f"the worker could make no request of it ({where})", counts=True)
-        return Plan((), {change.id: later for task in tasks for change in task.changes})
 
     def _return_untouched(self) -> None:
         """Give back what is still claimed because the delivery failed before its first call."""
@@ -178,6 +163,9 @@ class Delivery:
             self._fuses.read_harmless(calls.reads_well)
             self.loop.call_soon_threadsafe(calls.add, batch)
             self._attend(work, calls)
+        except Exception:
+            self._let_end(work, calls, started)
+            raise
         finally:
             work.cancel()
             self._give_back(calls)
@@ -213,6 +201,16 @@ class Delivery:
                 self._fuses.read_harmless(calls.reads_well)
         self._fuses.finish()
         work.result()
+
+    def _let_end(self, work: Future[None], calls: ConcurrentCalls, started: float) -> None:
+        """Begin no further call, and let those end that are under way: whose is cut off would wait for a minute.
+
+        Where all must have ended it is Celery that gives us up, and kills us in a moment: then nothing is waited for.
+        """
+        self.observations.failed = True
+        self.loop.call_soon_threadsafe(calls.add, None)
+        latest = started + LONGEST_SECONDS + self.context.rate_limiter.reservation_seconds + self.lease_seconds
+        wait([work], timeout=max(0.0, min(self.context.settings.timeout, latest - time.monotonic())))
 
     def _window(self) -> float:
         """Return how many seconds a window lasts: deliveries that all ended as one would leave a gap."""
