@@ -241,7 +241,7 @@ class RateLimiter:
     def push(self, seconds: float) -> None:
         """Let no process reserve a permit for so many seconds: the provider asked us to wait."""
         self._quietly(_PUSH, self._keys(), seconds * 1e6)
-        self._alone.pushed = max(self._alone.pushed, time.monotonic() + seconds)
+        self._alone.push(time.monotonic() + seconds)
 
     def keep_delivery(self, delivery: str) -> None:
         """Say that a delivery is still under way; a place that was lost is not won back."""

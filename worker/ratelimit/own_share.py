@@ -49,6 +49,11 @@ class OwnShare:
             self.starts = 0.0
             return max(0.0, self.given_to - now)
 
+    def push(self, until: float) -> None:
+        """Let this process give itself none before a moment; of several, the latest one holds."""
+        with self._lock:
+            self.pushed = max(self.pushed, until)
+
     def moments(self, wanted: int, error: redis.RedisError) -> deque[float]:
         """Return the moments of up to `wanted` permits; the first one lies beyond what others have reserved."""
         with self._lock:

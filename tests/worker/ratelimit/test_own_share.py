@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from consent.connection import parse_rate
 from consent.ledger.ledger import Ledger
 from console.local.broker import LocalBroker
 from sandbox.rate import worst_window
+from worker.ratelimit import limiter as limiters
 from worker.ratelimit.limiter import RateLimiter
 
 
@@ -119,3 +121,25 @@ def test_two_threads_give_themselves_no_moment_twice(broker: LocalBroker, ledger
     assert len(moments) > 40
     assert len(set(moments)) == len(moments)
     assert worst_window(sorted(moments), 1.0) <= 44
+
+
+def test_of_two_waits_that_are_asked_for_at_once_the_longer_one_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call that draws a 429 pushes, in a thread of its own: the shorter one came in between, and was the last."""
+    limiter, monotonic = rate_limiter("redis://localhost:1/0", "40/second", "one"), time.monotonic
+    limiter.store = Away()
+    begun = threading.Event()
+
+    def paused() -> float:
+        if threading.current_thread().name.startswith("short"):
+            begun.set()
+            time.sleep(0.2)
+        return monotonic()
+
+    monkeypatch.setattr(limiters.time, "monotonic", paused)
+    with ThreadPoolExecutor(thread_name_prefix="short") as threads:
+        pushed = threads.submit(limiter.push, 1.0)
+        begun.wait(10)
+        limiter.push(60.0)
+        pushed.result()
+
+    assert limiter._alone.pushed > monotonic() + 50
