@@ -179,10 +179,9 @@ class Access:
 
     def log_in(self, name: str, password: str) -> User | None:
         """Return the user if name and password are right; raise Refused after too many that were not."""
-        if wait := self.throttle.wait(name):
+        if wait := self.throttle.begin(name):
             text = f"Too many logins failed. Try again in {int(wait // 60) + 1} minutes."
             raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "Too many tries", text, wait=wait)
-        self.throttle.fail(name)
         user = self.users.with_password(name, password)
         if user is not None:
             self.throttle.succeed(name)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -127,7 +128,8 @@ class Users:
 class Throttle:
     """Refuses more logins after so many failures within a time: for one name, and in all.
 
-    It is kept by this process alone. Names are those that were typed, so only the latest ones are kept.
+    It is kept by this process alone. Names are those that were typed, so only the latest ones are kept. Several logins
+    may be under way at once, each in a thread of its own.
     """
 
     WINDOW_SECONDS = 600.0
@@ -139,6 +141,15 @@ class Throttle:
         self._clock = clock
         self._failures: dict[str, list[float]] = {}
         self._all: list[float] = []
+        self._lock = threading.Lock()
+
+    def begin(self, name: str) -> float:
+        """Take a login for a failure before its password is looked at, and return 0.0, or for how long none is."""
+        with self._lock:
+            wait = self.wait(name)
+            if not wait:
+                self.fail(name)
+            return wait
 
     def wait(self, name: str) -> float:
         """Return for how many seconds no login of this name is looked at; 0.0 if it is looked at now."""
@@ -149,7 +160,7 @@ class Throttle:
         return max((at - since for at in ends), default=0.0)
 
     def fail(self, name: str) -> None:
-        """Note a failure, before the password is looked at: many at once are not looked at all."""
+        """Note a failure."""
         now = self._clock()
         self._failures[name] = [*self._failures.pop(name, ())[-self.OF_NAME + 1 :], now]
         self._all.append(now)
@@ -158,9 +169,10 @@ class Throttle:
 
     def succeed(self, name: str) -> None:
         """Forget the failures of a name, and the last one of all."""
-        self._failures.pop(name, None)
-        if self._all:
-            self._all.pop()
+        with self._lock:
+            self._failures.pop(name, None)
+            if self._all:
+                self._all.pop()
 
 
 def _entry(text: str, where: str) -> _Entry:
