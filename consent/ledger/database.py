@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from consent.deadlines.rules import DeadlineRules
 from consent.errors import READ_ONLY, LedgerOutdated, LedgerRefused, LedgerUnavailable
 from consent.guards.rules import GuardRules, GuardsOf
-from consent.ledger.dialects import Dialect, dialect_named
+from consent.ledger.dialects import Dialect, dialect_named, lend
 from consent.ledger.dialects.url import read_address
 from consent.ledger.schema import REVISION, info
 from consent.reassert import ReassertRules
@@ -179,7 +179,7 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
-        with self.engine.connect() as connection:
+        with lend(self.engine) as connection:
             connection.execution_options(**(self.dialect.writes if writes else self.dialect.reads))
             self._open[connection] = os.getpid(), get_ident()
             try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
+from consent.errors import LedgerUnavailable
 from consent.ledger import database as databases
 from consent.ledger.database import Database
 
@@ -72,3 +74,17 @@ def test_the_time_is_told_whole_while_another_thread_asks_the_server(monkeypatch
     asked.wait(10)
 
     assert clock() == (1_000_000 + 3600) * 1_000_000
+
+
+def test_a_thread_for_which_no_connection_is_left_is_told_that_the_ledger_is_away(ledger_url: str) -> None:
+    """It said that our code was at fault: events were then recorded one by one, and each waited for half a minute."""
+    database = Database(ledger_url)
+    database.engine.pool._timeout = 0.1
+    with ExitStack() as held:
+        for _ in range(database.engine.pool.size() + database.engine.pool._max_overflow):
+            held.enter_context(database._transaction(writes=False))
+        for ask in (database.read, database.write):
+            with pytest.raises(LedgerUnavailable):
+                ask(lambda tx: tx.execute(text("SELECT 1")).scalar())
+    assert database.read(lambda tx: tx.execute(text("SELECT 1")).scalar()) == 1
+    database.close()

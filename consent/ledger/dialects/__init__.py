@@ -14,7 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import URL, Connection, Engine
-from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, TimeoutError  # noqa: A004 - of a thread that waits for a connection
+
+from consent.errors import LedgerUnavailable
 
 if TYPE_CHECKING:
     from consent.ledger.dialects.statements import Bulk
@@ -86,3 +88,14 @@ def dialect_named(name: str) -> Dialect:
     """Return the dialect of this name; the module of the other one is not loaded."""
     dialect: Dialect = import_module(f"consent.ledger.dialects.{name}").DIALECT
     return dialect
+
+
+def lend(engine: Engine) -> Connection:
+    """Lend a connection to this thread; raise LedgerUnavailable if others have kept all of them for half a minute.
+
+    That is what a database does which has fallen silent. Its own error would be taken for a fault of ours.
+    """
+    try:
+        return engine.connect()
+    except TimeoutError as error:
+        raise LedgerUnavailable("the ledger's database keeps all who ask it waiting") from error
