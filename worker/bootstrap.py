@@ -93,6 +93,8 @@ class WorkerContext:
         `goes_on` is asked about each reservation window whether the delivery may keep its process for another one.
         """
         context = self.bucket_context(bucket)
+        with self._lock:  # one for all deliveries of the bucket, also where two threads begin the first ones
+            recent = self._recent[bucket]
         return Delivery(
             ledger=self.ledger,
             context=context,
@@ -102,7 +104,7 @@ class WorkerContext:
             ),
             lease_seconds=self.settings.lease_seconds,
             most=self.settings.batch_customers,
-            observations=Observations(recent=self._recent[bucket]),
+            observations=Observations(recent=recent),
             goes_on=goes_on,
             trace=self._trace_of(context),
         )

@@ -20,7 +20,7 @@ from tests.support.company import Company, company
 from tests.support.worker import BUCKET, counts, deliveries, record, settled, wired
 from worker.bootstrap import WorkerContext
 from worker.delivery import breaker, throttling
-from worker.delivery.breaker import Observations
+from worker.delivery.breaker import Observations, RecentCustomers
 from worker.delivery.results import Call
 from worker.providers.contract import Answer, Request
 
@@ -131,3 +131,13 @@ def test_many_calls_that_draw_a_429_at_once_agree_on_how_long_to_wait(
 
     assert [len(found) for found in waits] == [1, 1, 1]
     assert len(set.union(*waits)) == 3
+
+
+def test_deliveries_of_a_bucket_that_begin_together_share_what_they_see_of_its_customers(parts: WorkerContext) -> None:
+    """In the pool `threads` each of the first ones had its own: of who was throttled, a part was never seen again."""
+    parts.bucket_context(BUCKET)
+    parts._recent.default_factory = lambda: (time.sleep(0.05), RecentCustomers())[1]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(parts.delivery, [BUCKET] * 4))
+
+    assert len({id(one.observations.recent) for one in found}) == 1
