@@ -34,14 +34,14 @@ from consent.outcome import State
 CHUNK = 20_000
 
 
-def merge_noops(lock: RecordingLock, row: Any, *, now: int, reassert: ReassertTerms) -> int | None:
-    """Merge the next no-ops of an import, a row of `imports`; return how many (None: there was none left)."""
+def merge_noops(lock: RecordingLock, row: Any, *, now: int, reassert: ReassertTerms) -> int:
+    """Merge the next no-ops of an import, a row of `imports`; return how many (0: there was none left)."""
     tx = lock.tx
     mine = (noop_changes.c.import_id == row.id, noop_changes.c.number > row.noops_merged_to)
     some = select(noop_changes.c.number).where(*mine).order_by(noop_changes.c.number).limit(CHUNK).subquery()
     count, last = tx.execute(select(func.count(), func.max(some.c.number))).one()
     if not count:
-        return None
+        return 0
     meant = (*mine, noop_changes.c.number <= last)
     MergeLock.of_targets(tx, select(noop_changes.c.target_id).where(*meant), reassigns=True)
     dropped, ordinary, fresh = 0, 0, 0

@@ -59,9 +59,7 @@ class Publisher(LedgerPart):
         while moved is not None:
             moved = self.database.write(partial(_move, import_id=import_id, done=moved, now=now()))
             note(guard_checks.MOVED_AT_ONCE if moved else 0)
-        while (merged := self._merge_aside(row)) is not None:
-            note(merged)
-        block = self._next_block(import_id)
+        block = self._next_block(import_id) if self._merge_aside(row, note) else None
         while block is not None:
             for chunk in block.chunks:
                 step = partial(_step, block=block, now=now(), rules=rules)
@@ -75,7 +73,7 @@ class Publisher(LedgerPart):
                 if not done:
                     break
                 note(len(chunk))
-            block = None if block.is_last else self._next_block(import_id)
+            block = None if done and block.is_last else self._next_block(import_id)
 
     def _next_block(self, import_id: str) -> _Block | None:
         return self.database.read(lambda tx: _next_block(tx, import_id))
@@ -97,11 +95,15 @@ class Publisher(LedgerPart):
         while after is not None:
             after = self.database.write(partial(_carry_out, import_id=import_id, after=after, now=now))
 
-    def _merge_aside(self, row: Row[Any]) -> int | None:
+    def _merge_aside(self, row: Row[Any], note: Callable[[int], None]) -> bool:
+        """Merge what was set aside; return whether the import can be gone on with."""
         if not (row.noops or row.has_duplicates):
-            return None
+            return True
         now, rules = self.core.now(), self.core.reassert
-        return self.database.write(lambda tx: _merge_aside(tx, row.id, now, rules=rules))
+        step = partial(_merge_aside, import_id=row.id, now=now, rules=rules)
+        while merged := self.database.write(step):
+            note(merged)
+        return merged is not None
 
     def is_merging(self) -> bool:
         """Whether an import that was read whole has yet to be merged: it may supersede what is due."""
@@ -198,7 +200,7 @@ class _Block:
 
     @property
     def chunks(self) -> list[Sequence[int]]:
-        first = min(CHUNK, FIRST_DUE) if self.state == "merged" and not self.merged_to else CHUNK
+        first = min(CHUNK, FIRST_DUE) if self.state == "merged" and self.merged_to <= 0 else CHUNK
         return [self.numbers[:first], *portions(self.numbers[first:], CHUNK)]
 
 
@@ -233,14 +235,17 @@ _FOUND = IMPORT.add_columns(_DUPLICATES.label("has_duplicates"))
 """An import, and whether any of its rows was set aside while it was read, as its no-ops were."""
 
 
-def _merge_aside(tx: Connection, import_id: str, now: int, *, rules: ReassertRules) -> int | None:
-    """Take over the next pending duplicates, or else merge the next no-ops; return how many (None: none was left)."""
+def _merge_aside(tx: Connection, *, import_id: str, now: int, rules: ReassertRules) -> int | None:
+    """Take over the next pending duplicates, or else merge the next no-ops; return how many (0: none was left).
+
+    None if there is nothing to publish: who approves it meanwhile publishes it, from its no-ops on.
+    """
     lock = RecordingLock.acquire(tx)  # before the import, as in every transaction that records
     row = tx.execute(IMPORT_LOCKED, {"its": import_id}).one()
     if row.state != "read":
-        return None
+        return 0 if row.state == "merged" else None
     if (noted := reassign_noted(lock, import_id)) or not row.noops:
-        return noted or None
+        return noted
     return merge_noops(lock, row, now=now, reassert=reassert_terms(row, rules))
 
 

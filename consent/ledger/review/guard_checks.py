@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, exists, or_, select, update
+from sqlalchemy import Connection, Row, and_, exists, func, or_, select, update
 
 from consent.change import Action
 from consent.guards.findings import EarlierFile, FileFigures, Finding, findings, merged
@@ -141,9 +141,18 @@ def move_decided(tx: Connection, import_id: str, done: Moved, now: int) -> Moved
         if state is State.WITHDRAWN:
             note_state(tx, state, ids, now)
     is_over = len(rows) < MOVED_AT_ONCE
-    place = {"merged_to": 0} if is_over else {}
+    place = {"merged_to": _new_start(tx, import_id)} if is_over else {}
     tx.execute(update(imports).where(mine).values(steps=imports.c.steps + 1, **place))
     return None if is_over else Moved(decided, int(rows[-1][0]))
+
+
+def _new_start(tx: Connection, import_id: str) -> int:
+    """Return where merging begins after the latest decision: before all changes, and where it has never begun before.
+
+    So that a process which took its block of changes before the decision sees that it is another one now.
+    """
+    latest = select(func.max(audit_log.c.id)).where(audit_log.c.import_id == import_id)
+    return PASSING - int(tx.execute(latest).scalar_one())
 
 
 def decided_states(tx: Connection, import_id: str) -> dict[Action, State]:
