@@ -183,7 +183,11 @@ def test_no_arguments_are_answered_with_help(cli: Cli) -> None:
 @pytest.mark.fresh
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
 @pytest.mark.parametrize(
-    "arguments", [["schema"], pytest.param(["schema", "--json"], marks=pytest.mark.proof), ["status", "--json"]]
+    "arguments",
+    [
+        ["schema"],
+        *(pytest.param(more, marks=pytest.mark.proof) for more in (["schema", "--json"], ["status", "--json"])),
+    ],
 )
 def test_a_full_disk_behind_the_output_is_no_fault_of_ours(tmp_path: Path, arguments: list[str]) -> None:
     """`optrelay status > status.txt` on a full disk asked its user to report a bug."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Row, bindparam, or_, select, update
@@ -96,7 +97,7 @@ class Breakers(LedgerPart):
         """
 
         def work(tx: Connection) -> None:
-            row = _locked(tx, before.name)
+            row = locked(tx, before.name)
             fresh = _is_as(row, before)
             if not fresh and (trouble.breaker is not Breaker.REFUSED or row.breaker == Breaker.REFUSED.value):
                 return
@@ -108,14 +109,14 @@ class Breakers(LedgerPart):
                 "trips": row.trips + (1 if fresh and trouble.counts else 0),
                 "suspects": orjson.dumps(_latest(*_suspects(row), *trouble.suspects)).decode(),
             }
-            tx.execute(_at(before.name).values(**values))
+            tx.execute(UPDATE_BREAKER, {"which": before.name, **values})
 
         self.database.write(work)
 
     def take_probe(self, name: str, *, now: int, until: int) -> bool:
         """Win, or not, the right to make the one call that finds out whether a bucket is well again."""
-        won = _at(name).where(circuit_breakers.c.breaker != Breaker.CLOSED.value, circuit_breakers.c.probe_at <= now)
-        return self.database.write(lambda tx: tx.execute(won.values(probe_at=until)).rowcount) == 1
+        asked = {"which": name, "now": now, "until": until}
+        return self.database.write(lambda tx: tx.execute(_WIN_PROBE, asked).rowcount) == 1
 
     def close_breaker(self, before: BucketHealth, *, served: tuple[int, int] | None) -> None:
         """Note that a bucket answers, and which target it served last and when that call began (None: none this time).
@@ -125,12 +126,11 @@ class Breakers(LedgerPart):
         """
 
         def work(tx: Connection) -> None:
-            row = _locked(tx, before.name)
+            row = locked(tx, before.name)
             if served is not None and served[1] >= (row.healthy_at or 0):
-                tx.execute(_at(before.name).values(served_id=served[0], healthy_at=served[1]))
+                tx.execute(UPDATE_BREAKER, {"which": before.name, "served_id": served[0], "healthy_at": served[1]})
             if _is_as(row, before):
-                closed = {"breaker": Breaker.CLOSED.value, "reason": None, "opened_at": None, "probe_at": None}
-                tx.execute(_at(before.name).values(**closed, failures=0, trips=0, suspects=None))
+                tx.execute(_CLOSE, {"which": before.name})
 
         self.database.write(work)
 
@@ -138,8 +138,8 @@ class Breakers(LedgerPart):
         """Add to the failures in a row of a bucket; return how many there are now."""
 
         def work(tx: Connection) -> int:
-            failures: int = _locked(tx, name).failures + more
-            tx.execute(_at(name).values(failures=failures))
+            failures: int = locked(tx, name).failures + more
+            tx.execute(UPDATE_BREAKER, {"which": name, "failures": failures})
             return failures
 
         return self.database.write(work)
@@ -148,8 +148,8 @@ class Breakers(LedgerPart):
         """Note that a provider asked us to make no call before `until`."""
 
         def work(tx: Connection) -> None:
-            row = _locked(tx, name)
-            tx.execute(_at(name).values(throttled_until=max(until, row.throttled_until)))
+            row = locked(tx, name)
+            tx.execute(UPDATE_BREAKER, {"which": name, "throttled_until": max(until, row.throttled_until)})
 
         self.database.write(work)
 
@@ -179,9 +179,15 @@ class Trip:
 
 _BY_NAME = select(circuit_breakers).where(circuit_breakers.c.name == bindparam("which"))
 _LOCKED = _BY_NAME.with_for_update()
+UPDATE_BREAKER = update(circuit_breakers).where(circuit_breakers.c.name == bindparam("which"))
+_CLOSED = {"breaker": Breaker.CLOSED.value, "reason": None, "opened_at": None, "probe_at": None}
+_CLOSE = UPDATE_BREAKER.values(**_CLOSED, failures=0, trips=0, suspects=None)
+_IS_DUE = (circuit_breakers.c.breaker != Breaker.CLOSED.value, circuit_breakers.c.probe_at <= bindparam("now"))
+_WIN_PROBE = UPDATE_BREAKER.where(*_IS_DUE).values(probe_at=bindparam("until"))
 
 
-def _locked(tx: Connection, name: str) -> Row[tuple[object, ...]]:
+def locked(tx: Connection, name: str) -> Row[Any]:
+    """Return what is known of a bucket, which no one else changes meanwhile; note it first if it was never used."""
     bulk(tx).insert(circuit_breakers, ("name", "breaker"), [(name, Breaker.CLOSED.value)], NEW)
     return tx.execute(_LOCKED, {"which": name}).one()
 
@@ -198,10 +204,6 @@ def _suspects(row: Row[tuple[object, ...]]) -> tuple[int, ...]:
 def _latest(*targets: int) -> Iterable[int]:
     """Return each target once, where it stands last, and no more than are remembered."""
     return list(dict.fromkeys(reversed(targets)))[:_REMEMBERED][::-1]
-
-
-def _at(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a long generic
-    return update(circuit_breakers).where(circuit_breakers.c.name == name)
 
 
 def _health(row: Row[tuple[object, ...]]) -> BucketHealth:

@@ -10,11 +10,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import NEW, bulk
-from consent.ledger.queue.breakers import Breaker
+from consent.ledger.queue.breakers import UPDATE_BREAKER, locked
 from consent.ledger.schema import circuit_breakers, leases
 
 LONGEST_RESERVATION_SECONDS = 40.0
@@ -45,16 +45,15 @@ class Leases(LedgerPart):
         """
 
         def work(tx: Connection) -> float:
-            bulk(tx).insert(circuit_breakers, ("name", "breaker"), [(name, Breaker.CLOSED.value)], NEW)
-            row = tx.execute(select(circuit_breakers).where(circuit_breakers.c.name == name).with_for_update()).one()
-            at = update(circuit_breakers).where(circuit_breakers.c.name == name)
+            row = locked(tx, name)
             before = min(row.reserved_until, now + int(LONGEST_RESERVATION_SECONDS * 1e6))
             if before and row.reserved_by != owner:
                 wait: float = (before - now) / 1e6 + interval + _CLOCKS_SECONDS
                 if wait > 0:
-                    tx.execute(at.values(reserved_until=before))
+                    tx.execute(UPDATE_BREAKER, {"which": name, "reserved_until": before})
                     return wait
-            tx.execute(at.values(reserved_until=max(before, until), reserved_by=owner))
+            reserved = {"reserved_until": max(before, until), "reserved_by": owner}
+            tx.execute(UPDATE_BREAKER, {"which": name, **reserved})
             return 0.0
 
         return self.database.write(work)
@@ -77,13 +76,13 @@ class Leases(LedgerPart):
         def work(tx: Connection) -> Lease | None:
             columns = ("name", "holder", "token", "until")
             bulk(tx).insert(leases, columns, [(wanted.name, wanted.holder, wanted.token, wanted.until)], NEW)
-            row = tx.execute(select(leases).where(leases.c.name == wanted.name).with_for_update()).one()
+            row = tx.execute(_LOCKED, {"which": wanted.name}).one()
             if row.token not in {wanted.token, dead} and row.until > now:
                 if row.until > wanted.until:
-                    tx.execute(update(leases).where(leases.c.name == wanted.name).values(until=wanted.until))
+                    tx.execute(_UPDATE, {"which": wanted.name, "until": wanted.until})
                 return Lease(row.name, row.holder, row.token, row.until)
             values = {"holder": wanted.holder, "token": wanted.token, "until": wanted.until}
-            tx.execute(update(leases).where(leases.c.name == wanted.name).values(**values))
+            tx.execute(_UPDATE, {"which": wanted.name, **values})
             return None
 
         return self.database.write(work)
@@ -98,6 +97,11 @@ class Leases(LedgerPart):
         """Let others take it, unless it was lost before. Raises LedgerUnavailable."""
         held = delete(leases).where(leases.c.name == lease.name, leases.c.token == lease.token)
         self.database.write(lambda tx: tx.execute(held))
+
+
+_IS_IT = leases.c.name == bindparam("which")
+_LOCKED, _UPDATE = select(leases).where(_IS_IT).with_for_update(), update(leases).where(_IS_IT)
+"""Made once: every process prolongs what it holds again and again."""
 
 
 def process_token(pid: int | None = None) -> str:

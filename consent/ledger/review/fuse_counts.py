@@ -228,6 +228,10 @@ _STOPPING = select(fuses.c.origin, fuses.c.state).where(_IS_OF_BUCKET, fuses.c.s
 _STOPPING = _STOPPING.order_by(fuses.c.origin).with_for_update(read=True)  # in the order in which settlements lock them
 
 
+_TRIPPED = select(fuses.c.origin, fuses.c.state).where(_IS_OF_BUCKET, IS_TRIPPED)
+_OF_BUCKET = select(fuses).where(_IS_OF_BUCKET)
+
+
 def _without(task: CustomerTask, left: tuple[ClaimedChange, ...]) -> CustomerTask:
     """Return a task with these of its changes alone."""
     others = {change.id for change in task.changes}.difference(change.id for change in left)
@@ -248,10 +252,9 @@ class FusesOfWorkers(LedgerPart):
 
     def stops(self, bucket: Bucket, import_ids: Collection[str]) -> dict[str, FuseState]:
         """Return which of these imports have tripped a fuse of a bucket, and what that lets through."""
-        held = select(fuses.c.origin, fuses.c.state).where(fuses.c.name == str(bucket), IS_TRIPPED)
 
         def work(tx: Connection) -> dict[str, FuseState]:
-            states = {origin: FuseState(state) for origin, state in tx.execute(held)}
+            states = {origin: FuseState(state) for origin, state in tx.execute(_TRIPPED, {"bucket": str(bucket)})}
             if not states:
                 return {}
             found = {row.id: states.get(origin_of(row)[0], states.get("")) for row in _imports(tx, import_ids)}
@@ -263,7 +266,7 @@ class FusesOfWorkers(LedgerPart):
         """Return what a harmless read has to show: whether two origins that fail alike have a bucket at fault."""
 
         def work(tx: Connection) -> HarmlessRead | None:
-            rows = tx.execute(select(fuses).where(fuses.c.name == str(bucket))).all()
+            rows = tx.execute(_OF_BUCKET, {"bucket": str(bucket)}).all()
             own = next((row for row in rows if row.kind == BUCKET), None)
             if own is not None and own.state in (FuseState.HELD, FuseState.OPTOUTS, FuseState.OFF):
                 return None

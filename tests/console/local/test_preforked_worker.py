@@ -6,19 +6,42 @@ import fcntl
 import json
 import os
 import subprocess
+import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
+from console.local import worker as local_worker
 from console.local.delivery import LocalDelivery
+from console.local.worker import LocalWorker
 from tests.support.company import OPTRELAY, Company, company, shuffled_rows, until
 
 
 def workers_of(run: subprocess.Popen[str]) -> list[psutil.Process]:
     """The parents of the pools that deliver for a run."""
     return [one for one in psutil.Process(run.pid).children() if one.name() == "optrelay-worker"]
+
+
+@dataclass(slots=True)
+class Fork:
+    """What a run asks of a worker that it forked; `ended` is its exit code."""
+
+    is_there: bool = True
+    ended: int | None = None
+    begun: int = 0
+    pid: int = 0
+
+    def begin(self, *_: object) -> bool:
+        """Tell it to work."""
+        self.begun += 1
+        return self.is_there
+
+    def poll(self) -> int | None:
+        """Look whether it has ended."""
+        return self.ended
 
 
 def slow_run(shop: Company) -> subprocess.Popen[str]:
@@ -29,6 +52,32 @@ def slow_run(shop: Company) -> subprocess.Popen[str]:
     return run
 
 
+def test_the_fork_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that went on telling its dead fork would deliver nothing more; the second worker is a new Python."""
+    commands: list[list[str]] = []
+    fork, second = Fork(), Fork()
+    monkeypatch.setattr(local_worker, "start_process", lambda command, *_: commands.append(command) or second)
+    worker = LocalWorker(tmp_path, "redis://127.0.0.1:1/0", 1, "sqlite://", fork)  # type: ignore[arg-type]
+
+    assert (worker.ensure(), worker.ensure(), fork.begun, commands) == (True, False, 1, [])
+    fork.ended = 9
+    assert (worker.ensure(), worker.ensure(), fork.begun) == (True, False, 1)
+    [command] = commands
+    assert command[:4] == [sys.executable, "-P", "-m", "worker"]
+
+
+def test_a_fork_that_is_gone_before_it_is_told_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pipe is closed: the run starts a new Python at once, instead of taking it for its worker."""
+    second = Fork()
+    monkeypatch.setattr(local_worker, "start_process", lambda *_: second)
+    worker = LocalWorker(tmp_path, "redis://127.0.0.1:1/0", 1, "sqlite://", Fork(is_there=False))  # type: ignore[arg-type]
+
+    assert worker.ensure()
+    assert worker._process is second
+
+
+@pytest.mark.proof
+@pytest.mark.takes(12)
 @pytest.mark.fresh
 def test_a_worker_that_dies_is_followed_by_one_in_a_new_python(tmp_path: Path) -> None:
     """The first is the run's own fork, in a session of its own; the run that is forked no more starts the second."""

@@ -271,7 +271,7 @@ _REPLIES = st.builds(Reply, _STATUSES, st.one_of(_BODIES, _NEAR, st.text(max_siz
 
 @every
 @given(replies=st.lists(_REPLIES, min_size=1, max_size=4))
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(150, share=10), deadline=None)
 def test_whatever_comes(subject: Subject, replies: list[Reply]) -> None:
     """Whatever comes, nothing is raised, every change is accounted for, the calls end, and no text is copied."""
     left = iter(replies)

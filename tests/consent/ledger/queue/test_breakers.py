@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import pytest
+from sqlalchemy import Select, Update
+
 from consent.change import Action, Bucket
 from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue.breakers import Breaker, BucketHealth
+from consent.ledger.queue.breakers import Breaker, BucketHealth, Trip
+from consent.ledger.queue.leases import Lease
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.ledger.schema import attempts
 from consent.outcome import Healthy, Throttled, Unauthorized, Unavailable
@@ -170,3 +174,38 @@ def test_one_process_wins_the_probe_of_each_bucket(ledger: Ledger) -> None:
         won: list[bool] = []
         at_once(*[lambda b=bucket, w=won: w.append(breaker.win_probe(ledger, found(ledger, b), 30))] * 4)
         assert sorted(won) == [False, False, False, True]
+
+
+def test_what_every_delivery_asks_of_its_bucket_is_built_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Building these statements took a few times as long as running them, and each is run anew with other values."""
+
+    def round_of(bucket: Bucket, at: int) -> BucketHealth:
+        name = str(bucket)
+        before = ledger.breakers.health_of(name)
+        assert ledger.breakers.count_failures(name, 2) == 2
+        ledger.breakers.throttle(name, until=at)
+        ledger.breakers.open_breaker(before, Trip(Breaker.DOWN, f"since {at}", at), now=at)
+        assert (ledger.breakers.take_probe(name, now=at - 1, until=at), before.is_open) == (False, False)
+        assert ledger.breakers.take_probe(name, now=at, until=at + 1)
+        assert ledger.fuses.stops(bucket, ()) == {}
+        assert ledger.fuses.asks_for_read(bucket) is None
+        assert ledger.leases.reserve_ahead(name, "broker", 1.0, now=at, until=at + 1) == 0.0
+        assert ledger.leases.take_lease(Lease(name, "me", "token", at), now=at) is None
+        found = ledger.breakers.health_of(name)
+        ledger.breakers.close_breaker(found, served=(at, at))
+        return found
+
+    first = round_of(BUSY, NOW)
+    built: list[type] = []
+    for kind in (Select, Update):
+        make = kind.__init__
+        monkeypatch.setattr(kind, "__init__", lambda one, *of, make=make: built.append(type(one)) or make(one, *of))
+    second = round_of(CALM, NOW + 5)
+
+    assert built == []
+    assert (first.reason, first.probe_at, first.throttled_until) == (f"since {NOW}", NOW + 1, NOW)
+    assert (second.reason, second.probe_at, second.throttled_until) == (f"since {NOW + 5}", NOW + 6, NOW + 5)
+    assert found(ledger, CALM) == BucketHealth(
+        str(CALM), throttled_until=NOW + 5, healthy_at=NOW + 5, served_id=NOW + 5
+    )
+    assert (found(ledger).served_id, found(ledger).breaker) == (NOW, Breaker.CLOSED)

@@ -113,7 +113,7 @@ def test_what_was_said_meanwhile_wins(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("decide", ["approve", "withdraw"])
-@pytest.mark.parametrize("by", ["event", "dump", "file"])
+@pytest.mark.parametrize("by", ["event", "dump", pytest.param("file", marks=pytest.mark.proof)])
 def test_what_is_expected_holds_in_the_moment_of_the_decision(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, decide: str, by: str
 ) -> None:

@@ -227,6 +227,7 @@ class Killed(BaseException):
     """The process is gone at this point."""
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("step", range(6))
 def test_a_killed_undoing_has_happened_or_not(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Cut before each of its transactions: nothing is delivered of it until it is said again, and then all is."""

@@ -44,7 +44,13 @@ def noops(ledger: Ledger, import_id: str) -> int:
 
 
 @POSTGRESQL_IN_PROOFS
-@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param(order, marks=() if order in {(0, 1, 2), (2, 0, 1)} else pytest.mark.proof)
+        for order in permutations(range(3))
+    ],
+)
 def test_a_mistake_that_later_dumps_repeat_is_undone_with_all_of_them(ledger: Ledger, order: tuple[int, ...]) -> None:
     """Ann opted out; a wrong dump opts her in, and two more say it again. Her opt-out comes back with the last undo."""
     delivered(ledger, change_of("ann", "OPTOUT"))

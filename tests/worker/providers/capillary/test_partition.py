@@ -68,7 +68,7 @@ def calls(changes: Any) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.takes(20)
-@settings(max_examples=examples(600, share=10), deadline=None)
+@settings(max_examples=examples(600, share=20), deadline=None)
 @given(CHANGES.flatmap(calls), TEXT, STATUS, st.none() | st.floats(0, 90_000))
 def test_every_change_ends_once(request: Any, text: str, status: int, retry_after: float | None) -> None:
     """Reading never raises, and puts every change either under the outcomes or into one further call."""
