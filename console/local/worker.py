@@ -52,8 +52,13 @@ class PreforkedWorker:
 
     @staticmethod
     def is_possible() -> bool:
-        """Whether this process can be forked: a lock that another thread holds would stay locked in the fork."""
-        return sys.platform == "linux" and threading.active_count() == 1
+        """Whether this process can be forked.
+
+        A lock that another thread holds would stay locked in the fork; where a standard stream is closed (`>&-`), a
+        file that is opened takes its number, and the fork would put its own stream over its orders.
+        """
+        streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
+        return sys.platform == "linux" and threading.active_count() == 1 and None not in streams
 
     def begin(self, arguments: list[str], environment: dict[str, str], log: Path) -> bool:
         """Have it work, and write into this log; return whether it was there to be told."""

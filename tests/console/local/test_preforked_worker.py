@@ -144,3 +144,11 @@ def test_a_command_with_threads_is_not_forked() -> None:
     thread.join()
 
     assert preforked is None
+
+
+@pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])
+def test_a_command_with_a_closed_stream_is_not_forked(monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
+    """`run <&- >&-`: its orders would have the number of that stream, over which the fork puts its own, and be lost."""
+    monkeypatch.setattr(sys, f"__{closed}__", None)
+    with LocalDelivery(1, 1.0) as delivery:
+        assert delivery._preforked is None
