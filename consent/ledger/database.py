@@ -29,6 +29,7 @@ Clock = Callable[[], int]
 """Tells the time in microseconds since 1970-01-01 UTC."""
 
 HASH_KEY = "hash_key"
+_FIND_KEY = select(info.c.value).where(info.c.name == HASH_KEY)
 _TRIES = 5
 _BELIEVED_SECONDS = 30.0
 
@@ -166,8 +167,7 @@ class Database:
     def hash_key(self) -> bytes:
         """The secret with which this ledger hashes the names of targets."""
         if self._hash_key is None:
-            query = select(info.c.value).where(info.c.name == HASH_KEY)
-            self._hash_key = bytes.fromhex(self.read(lambda tx: tx.execute(query).scalar_one()))
+            self._hash_key = bytes.fromhex(self.read(lambda tx: tx.execute(_FIND_KEY).scalar_one()))
         return self._hash_key
 
     def close(self) -> None:

@@ -196,14 +196,14 @@ def opted_out(first: int, count: int) -> list[Row]:
 
 
 def test_a_wrong_account_holds_the_rest_of_its_file_and_no_other(tmp_path: Path) -> None:
-    """Six hundred customers, and Capillary knows no such account: fifty die, and those who are asked at that moment.
+    """Four hundred customers, and Capillary knows no such account: fifty die, and those who are asked at that moment.
 
     Another file of the same connection is delivered meanwhile. The account is fixed, the file resumed, and what died is
     replayed: everyone is opted out.
     """
     with company(tmp_path) as shop:
         shop.settings["CONNECTIONS__CAPILLARY__CONCURRENCY"] = str(UNDER_WAY)
-        wrong, right = opted_out(510_000_000, 600), opted_out(520_000_000, 40)
+        wrong, right = opted_out(510_000_000, 400), opted_out(520_000_000, 40)
         shop.fault(kind="error", users=["510*"], code=8011)
 
         code, both, stderr = shop.run("run", shop.write(wrong, "shops.csv"), shop.write(right, "web.csv"))
@@ -212,7 +212,7 @@ def test_a_wrong_account_holds_the_rest_of_its_file_and_no_other(tmp_path: Path)
         shops, web = both["imports"]
         assert (web["applied"], web["sealed"]) == (40, True)
         assert LIMIT <= shops["dead"] <= LIMIT + 2 * UNDER_WAY
-        assert shops["held"] == shops["pending"] == 600 - shops["dead"]
+        assert shops["held"] == shops["pending"] == 400 - shops["dead"]
         assert shops["accepted"] == shops["dead"] + shops["pending"]
         calls = shop.stats()["calls"]
 
@@ -230,7 +230,7 @@ def test_a_wrong_account_holds_the_rest_of_its_file_and_no_other(tmp_path: Path)
         assert shop.run("run")[0] == 0
 
         code, found, _ = shop.run("status", shops["import"])
-        assert (code, found["applied"]) == (0, 600)
+        assert (code, found["applied"]) == (0, 400)
         assert_balanced(found)
-        assert len(shop.held()) == 640
+        assert len(shop.held()) == 440
         assert (shop.run("held")[0], shop.run("notices")[1]) == (0, [])

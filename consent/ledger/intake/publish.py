@@ -107,8 +107,7 @@ class Publisher(LedgerPart):
 
     def is_merging(self) -> bool:
         """Whether an import that was read whole has yet to be merged: it may supersede what is due."""
-        some = select(imports.c.id).where(imports.c.state == "read").limit(1)
-        return self.database.read(lambda tx: tx.execute(some).first()) is not None
+        return self.database.read(lambda tx: tx.execute(_MERGING).first()) is not None
 
     def unpublished(self) -> dict[str, PublishProgress]:
         """Return the imports that were read whole but whose changes are not all due yet, and how far each has come."""
@@ -118,6 +117,7 @@ class Publisher(LedgerPart):
         return {import_id: tuple(place) for import_id, *place in rows}
 
 
+_MERGING = select(imports.c.id).where(imports.c.state == "read").limit(1)
 _UNCHECKED = (imports.c.id == bindparam("its"), imports.c.state == "read", imports.c.checked_at.is_(None))
 _FIND_UNCHECKED = select(imports).where(*_UNCHECKED).with_for_update()
 _NOTE_FINDINGS = update(imports).where(*_UNCHECKED, imports.c.merged_to.not_in((HOLDING, PASSING)))

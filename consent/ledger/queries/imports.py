@@ -177,11 +177,8 @@ class ImportQueries(LedgerPart):
 
     def pending_by_bucket(self) -> dict[Bucket, int]:
         """Return how many customer tasks each bucket has left."""
-        place = (customer_tasks.c.connection, customer_tasks.c.bucket)
-        # In two halves, each of which an index of its own serves: the table itself need not be read.
-        halves = [select(*place, func.count()).where(half).group_by(*place) for half in (is_due, is_put_off)]
         found: Counter[Bucket] = Counter()
-        for connection, bucket, count in self.database.read(lambda tx: tx.execute(union_all(*halves)).all()):
+        for connection, bucket, count in self.database.read(lambda tx: tx.execute(_LEFT).all()):
             found[Bucket(connection, bucket)] += count
         return dict(found)
 
@@ -252,6 +249,9 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
     )
 
 
+_PLACE = (customer_tasks.c.connection, customer_tasks.c.bucket)
+# In two halves, each of which an index of its own serves: the table itself need not be read.
+_LEFT = union_all(*(select(*_PLACE, func.count()).where(half).group_by(*_PLACE) for half in (is_due, is_put_off)))
 _WHY, _MINE, _C = rejects.c.message, changes.c.import_id == bindparam("its"), changes.c
 _REFUSALS = select(rejects.c.code, func.count(), func.min(_WHY), func.max(_WHY)).group_by(rejects.c.code)
 _REFUSALS = _REFUSALS.where(rejects.c.import_id == bindparam("its"))

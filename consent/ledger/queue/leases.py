@@ -89,8 +89,7 @@ class Leases(LedgerPart):
 
     def holder_of(self, name: str, *, now: int) -> Lease | None:
         """Return who holds something now. Raises LedgerUnavailable."""
-        held = select(leases).where(leases.c.name == name, leases.c.until > now)
-        row = self.database.read(lambda tx: tx.execute(held).one_or_none())
+        row = self.database.read(lambda tx: tx.execute(_HELD, {"which": name, "now": now}).one_or_none())
         return None if row is None or is_dead(row.token) else Lease(row.name, row.holder, row.token, row.until)
 
     def give_up_lease(self, lease: Lease) -> None:
@@ -100,6 +99,7 @@ class Leases(LedgerPart):
 
 
 _IS_IT = leases.c.name == bindparam("which")
+_HELD = select(leases).where(_IS_IT, leases.c.until > bindparam("now"))
 _LOCKED, _UPDATE = select(leases).where(_IS_IT).with_for_update(), update(leases).where(_IS_IT)
 """Made once: every process prolongs what it holds again and again."""
 

@@ -9,14 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from hashlib import blake2b
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Subquery, and_, func, literal, null, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    String,
+    Subquery,
+    and_,
+    bindparam,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+)
 
 from consent.change import Action
 from consent.identifiers.masking import masked
@@ -114,6 +129,12 @@ def _slots_of(tx: Connection, import_id: str, table: Any, after: int, at_once: i
 
     `mine` is the number of the import's own one, `own_action` and `own_value` what it states.
     """
+    asked = {"its": import_id, "after": after, "most": at_once}
+    return tx.execute(_find_slots(table), asked).all()
+
+
+@cache
+def _find_slots(table: Any) -> Select[Any]:
     newest, number = changes.alias("newest"), table.c.id if table is changes else table.c.number
     own = (number.label("mine"), table.c.line.label("my_line"), table.c.action.label("own_action"))
     value = table.c.value if table is changes else literal("")
@@ -122,12 +143,13 @@ def _slots_of(tx: Connection, import_id: str, table: Any, after: int, at_once: i
     query = select(*newest.c, *own, value.label("own_value"), *held, *undone)
     query = query.join_from(table, slots, own_slot(table)).join(newest, newest.c.id == slots.c.newest_id)
     query = query.join(imports, imports.c.id == newest.c.import_id).join(targets, targets.c.id == table.c.target_id)
-    mine = [table.c.import_id == import_id, number > after]
+    its = bindparam("its", type_=String)
+    mine = [table.c.import_id == its, number > bindparam("after", type_=BigInteger)]
     if table is changes:
         mine.append(table.c.state.not_in(_UNMERGED))
     else:
-        mine.append(number <= select(imports.c.noops_merged_to).where(imports.c.id == import_id).scalar_subquery())
-    return tx.execute(query.where(*mine).order_by(number).limit(at_once)).all()
+        mine.append(number <= select(imports.c.noops_merged_to).where(imports.c.id == its).scalar_subquery())
+    return query.where(*mine).order_by(number).limit(bindparam("most", type_=Integer))
 
 
 def _find_before(tx: Connection, import_id: str, rows: Sequence[_Row], facts: _Facts) -> None:
