@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,12 +12,12 @@ from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import Connection, Engine, select
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, TimeoutError  # noqa: A004 - of who waits for a connection of the pool
 
 from consent.deadlines.rules import DeadlineRules
-from consent.errors import READ_ONLY, LedgerOutdated, LedgerRefused, LedgerUnavailable
+from consent.errors import LedgerOutdated, LedgerRefused, LedgerUnavailable
 from consent.guards.rules import GuardRules, GuardsOf
-from consent.ledger.dialects import Dialect, dialect_named, lend
+from consent.ledger.dialects import Dialect, dialect_named
 from consent.ledger.dialects.url import read_address
 from consent.ledger.schema import REVISION, info
 from consent.reassert import ReassertRules
@@ -82,7 +81,7 @@ class Database:
                     return writing.run(tx, work)
             except DBAPIError as error:
                 if not (remaining and self.dialect.is_passing(error)):
-                    raise self._explained(error) from error
+                    raise self.dialect.explained(error) from error
                 in_doubt = writing if writing.is_in_doubt(error) else in_doubt
                 time.sleep(0.05 * (_TRIES - remaining))
             except (UnicodeError, OverflowError, orjson.JSONEncodeError) as error:  # the driver or we cannot write it
@@ -159,7 +158,7 @@ class Database:
                 with nullcontext() if within is None else self.dialect.time_limit(tx, within):
                     return work(tx)
         except DBAPIError as error:
-            raise self._explained(error) from error
+            raise self.dialect.explained(error) from error
         except (UnicodeError, OverflowError) as error:  # the driver cannot ask for it, so nothing is called that
             raise LedgerRefused(f"the ledger's database cannot be asked: {type(error).__name__}") from error
 
@@ -179,7 +178,11 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
-        with lend(self.engine) as connection:
+        try:
+            connection = self.engine.connect()
+        except TimeoutError as error:  # threads have kept all of the pool for half a minute: the database is silent
+            raise LedgerUnavailable("the ledger's database keeps all who ask it waiting") from error
+        with connection:
             connection.execution_options(**(self.dialect.writes if writes else self.dialect.reads))
             self._open[connection] = os.getpid(), get_ident()
             try:
@@ -187,16 +190,6 @@ class Database:
                     yield connection
             finally:
                 del self._open[connection]
-
-    def _explained(self, error: DBAPIError) -> LedgerUnavailable:
-        """Say what failed without the statement's parameters, which may name persons."""
-        if self.dialect.is_refused(error):
-            return LedgerRefused(f"the ledger's database refuses what it was given: {type(error.orig).__name__}")
-        if self.dialect.is_read_only(error):
-            return LedgerUnavailable(f"the ledger's database says: {READ_ONLY}")
-        speaks = isinstance(error, OperationalError) or type(error.orig) is sqlite3.DatabaseError  # the file is damaged
-        first = str(error.orig).strip().splitlines()[0] if speaks else type(error.orig).__name__
-        return LedgerUnavailable(f"the ledger's database says: {first}")
 
 
 @dataclass(slots=True)

@@ -46,19 +46,27 @@ class BucketContext:
     call_seconds: float = _FIRST_GUESS_SECONDS
     throttled_at: deque[float] = field(default_factory=deque)
 
-    def plan(self, tasks: Sequence[CustomerTask]) -> Plan:
-        """Turn tasks into requests; one with which the provider's code fails waits, and takes no other with it."""
-        try:
-            return self.provider.plan(tasks, self.settings)
-        except Exception as error:  # noqa: BLE001 - whatever it is, its neighbours must not suffer
-            where = place_of(error)
+    @property
+    def longest_probe(self) -> float:
+        """Seconds after which a delivery that holds the one probe is taken for dead, so that others may try."""
+        return self.settings.timeout + self.rate_limiter.reservation_seconds + 1.0
+
+    def plan_apart(self, tasks: Sequence[CustomerTask], error: Exception) -> Plan:
+        """Plan each task alone, where the provider's code failed with all of them; one with which it fails waits."""
         if len(tasks) > 1:
-            parts = [self.plan([task]) for task in tasks]
+            parts = [self._plan_alone(task) for task in tasks]
             outcomes = {number: one for part in parts for number, one in part.outcomes.items()}
             return Plan(tuple(series for part in parts for series in part.series), outcomes)
+        where = place_of(error)
         _log.error("task.unplannable", bucket=str(self.bucket), error=where)
         later = Retry("unplannable", f"the worker could make no request of it ({where})", counts=True)
         return Plan((), {change.id: later for task in tasks for change in task.changes})
+
+    def _plan_alone(self, task: CustomerTask) -> Plan:
+        try:
+            return self.provider.plan([task], self.settings)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its neighbours must not suffer
+            return self.plan_apart([task], error)
 
 
 def process_cap(rate: Rate) -> AsyncLimiter:

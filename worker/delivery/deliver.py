@@ -33,6 +33,7 @@ from worker.delivery.permits import Permits
 from worker.delivery.results import DOUBT, Retries, RetryPolicy, TaskResult
 from worker.delivery.throttling import Throttling
 from worker.delivery.traces import DeliveryTrace
+from worker.providers.contract import Plan
 
 SETTLE_EVERY_SECONDS = 0.5
 SETTLE_AT_ONCE = 500
@@ -102,11 +103,6 @@ class Delivery:
     def _health(self) -> BucketHealth:
         return self.ledger.breakers.health_of(str(self.context.bucket))
 
-    @property
-    def _longest(self) -> float:
-        """Seconds after which a delivery that holds the one probe is taken for dead, so that others may try."""
-        return self.context.settings.timeout + self.context.rate_limiter.reservation_seconds + _BEFORE_LEASE_ENDS
-
     def _take(self, found: BucketHealth) -> ClaimedBatch | None:
         """Reserve and claim what can be delivered soon; return None if that is nothing."""
         if not breaker.may_call(found, self.ledger.now()) or not (wanted := self._wanted(found)):
@@ -116,7 +112,7 @@ class Delivery:
         count = len(reservation.moments)
         if not count:
             return None
-        if found.is_open and not breaker.win_probe(self.ledger, found, self._longest):
+        if found.is_open and not breaker.win_probe(self.ledger, found, self.context.longest_probe):
             rate_limiter.give_back(reservation, count)
             return None
         each, started = self.context.targets_per_call, time.monotonic()
@@ -131,13 +127,19 @@ class Delivery:
             return None
         if self.trace is not None:
             self.trace.note_batch(tasks)
-        plan = self.context.plan(tasks)
+        plan = self._plan(tasks)
         if (unused := count - len(plan.series)) > 0:
             rate_limiter.give_back(reservation, unused)
         if isinstance(plan.health, Unauthorized):
             self.observations.unfit = plan.health
-        latest = self.context.settings.timeout + _BEFORE_LEASE_ENDS
-        return ClaimedBatch(tasks, plan, reservation, started + self.lease_seconds - latest)
+        latest = started + self.lease_seconds - self.context.settings.timeout - _BEFORE_LEASE_ENDS
+        return ClaimedBatch(tasks, plan, reservation, latest)
+
+    def _plan(self, tasks: Sequence[CustomerTask]) -> Plan:
+        try:
+            return self.context.provider.plan(tasks, self.context.settings)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its neighbours must not suffer
+            return self.context.plan_apart(tasks, error)
 
     def _return_untouched(self) -> None:
         """Give back what is still claimed because the delivery failed before its first call."""

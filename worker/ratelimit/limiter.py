@@ -212,15 +212,15 @@ class RateLimiter:
         if seconds > _LATE_REPLY_SECONDS:
             self.end_delivery(delivery)
             return Reservation()  # it is unknown when Redis' clock was read: these permits are lost
-        if alone := self._alone.lasts(asked):  # those of all lie behind its own
-            self.push(alone)
+        own = self._alone
+        if (own.starts or own.given_to > asked) and (ahead := own.lasts(asked)):  # those of all lie behind its own
+            self.push(ahead)
             return Reservation()
         if self.written is not None and int(answer[0]) > 0 and int(answer[5]) < self.written.ahead * 1e6 / 2:
             self.written.extend_soon(int(answer[4]), self.interval)
         doubt = self._doubt
         if int(answer[4]):
-            now = int(answer[4]) / 1e6
-            asked, doubt = self._clock.learn(now, asked - seconds, asked, _CLOCK_PART * self.slack)
+            asked, doubt = self._clock.learn(int(answer[4]) / 1e6, asked - seconds, asked, _CLOCK_PART * self.slack)
             self._doubt = doubt
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
         self._alone.processes = max(self.known, processes)

@@ -61,10 +61,10 @@ class OwnShare:
 
     def _moments(self, now: float, wanted: int, error: redis.RedisError) -> deque[float]:
         if not self.starts:
+            self.starts = now + self.reservation_seconds + self.interval  # at once: another thread may look at it
             _log.warning(
                 "rate_limit.redis_lost", bucket=str(self.bucket), share=self.processes, error=type(error).__name__
             )
-            self.starts = now + self.reservation_seconds + self.interval
         interval = self._interval
         first = max(now, self.starts, self.pushed)
         count = max(0, min(wanted, math.floor((now + self.reservation_seconds - first) / interval) + 1))

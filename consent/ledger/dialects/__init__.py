@@ -6,6 +6,7 @@ rows, and `locks.py` what has to be locked. Nothing outside this folder asks whi
 
 from __future__ import annotations
 
+import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -14,9 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import URL, Connection, Engine
-from sqlalchemy.exc import DataError, DBAPIError, TimeoutError  # noqa: A004 - of a thread that waits for a connection
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
-from consent.errors import LedgerUnavailable
+from consent.errors import READ_ONLY, LedgerRefused, LedgerUnavailable
 
 if TYPE_CHECKING:
     from consent.ledger.dialects.statements import Bulk
@@ -70,6 +71,16 @@ class Dialect(ABC):
     def server_time(self, read: Read) -> float | None:
         """Return the server's time in seconds since 1970; None if the database lives on this machine."""
 
+    def explained(self, error: DBAPIError) -> LedgerUnavailable:
+        """Say what failed without the statement's parameters, which may name persons."""
+        if self.is_refused(error):
+            return LedgerRefused(f"the ledger's database refuses what it was given: {type(error.orig).__name__}")
+        if self.is_read_only(error):
+            return LedgerUnavailable(f"the ledger's database says: {READ_ONLY}")
+        speaks = isinstance(error, OperationalError) or type(error.orig) is sqlite3.DatabaseError  # the file is damaged
+        first = str(error.orig).strip().splitlines()[0] if speaks else type(error.orig).__name__
+        return LedgerUnavailable(f"the ledger's database says: {first}")
+
     def is_passing(self, error: DBAPIError) -> bool:
         """Whether the same transaction may succeed if it is run again at once."""
         return bool(error.connection_invalidated)
@@ -88,14 +99,3 @@ def dialect_named(name: str) -> Dialect:
     """Return the dialect of this name; the module of the other one is not loaded."""
     dialect: Dialect = import_module(f"consent.ledger.dialects.{name}").DIALECT
     return dialect
-
-
-def lend(engine: Engine) -> Connection:
-    """Lend a connection to this thread; raise LedgerUnavailable if others have kept all of them for half a minute.
-
-    That is what a database does which has fallen silent. Its own error would be taken for a fault of ours.
-    """
-    try:
-        return engine.connect()
-    except TimeoutError as error:
-        raise LedgerUnavailable("the ledger's database keeps all who ask it waiting") from error
