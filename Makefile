@@ -37,7 +37,7 @@ screenshot: dev demo ## the README's picture of the page, from the demo: docs/pa
 
 # Four processes keep two cores as busy as six do, and each of them collects all tests and imports all commands.
 test: dev ## the tests, on real servers that come from wheels; two and a half to four minutes on two cores
-	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m "not pace and not proof"
+	@$(BIN)/python -m pytest -q -n 6 --dist worksteal -m "not pace and not proof"
 	@$(BIN)/python -m pytest -q -m "pace and not proof" $(PACED)
 
 proofs: dev ## the longer proofs, and properties with all their examples; PART=2/3 runs the second third of them
